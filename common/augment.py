@@ -1,0 +1,86 @@
+"""Random changes to images, on the device, one key an image; pure functions of `[H, W, C]` arrays.
+
+Geometry is separable (flip, scale and shift along each axis), so that resampling is two matrix products:
+fast on every kind of device, antialiased, and free to change the size on the way.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Sampling(NamedTuple):
+    """Where each output row and column is read in the input, in input pixels.
+
+    Attributes:
+        rows: `[S]`, centres of the output rows. cols: `[S]`, of the columns.
+        row_step: distance between neighbouring rows. col_step: between columns.
+    """
+
+    rows: jax.Array
+    cols: jax.Array
+    row_step: jax.Array
+    col_step: jax.Array
+
+
+def random_sampling(key: jax.Array, *, input_size: int, output_size: int, flip: bool, scale: float,
+                    aspect: float, shift: float) -> Sampling:
+    """Draws a flip, a zoom, a stretch and a shift.
+
+    Args:
+        flip: mirror left and right with probability one half.
+        scale: the zoom is log-uniform in `[1 / (1 + scale), 1 + scale]`; 0 leaves it at 1.
+        aspect: likewise for the ratio of width to height.
+        shift: uniform in `[-shift, shift]`, as a fraction of the image, along each axis.
+    """
+    flip_key, zoom_key, aspect_key, shift_key = jax.random.split(key, 4)
+    log_zoom = jnp.log1p(scale) * jax.random.uniform(zoom_key, minval=-1, maxval=1)
+    log_aspect = 0.5 * jnp.log1p(aspect) * jax.random.uniform(aspect_key, minval=-1, maxval=1)
+    down, across = shift * input_size * jax.random.uniform(shift_key, (2,), minval=-1, maxval=1)
+    ratio = input_size / output_size
+    row_step = ratio * jnp.exp(-log_zoom - log_aspect)
+    col_step = ratio * jnp.exp(-log_zoom + log_aspect)
+    offsets = jnp.arange(output_size) - 0.5 * (output_size - 1)
+    centre = 0.5 * (input_size - 1)
+    mirror = jnp.where(flip & jax.random.bernoulli(flip_key), -1.0, 1.0)
+    return Sampling(reflect(centre + down + row_step * offsets, input_size),
+                    reflect(centre + across + mirror * col_step * offsets, input_size), row_step, col_step)
+
+
+def reflect(position: jax.Array, size: int) -> jax.Array:
+    """Folds positions outside the image back into it, as in a mirror along its border."""
+    period = 2.0 * size
+    folded = jnp.mod(position + 0.5, period)
+    return jnp.clip(jnp.minimum(folded, period - folded) - 0.5, 0, size - 1)
+
+
+def resample_image(image: jax.Array, sampling: Sampling) -> jax.Array:
+    """`[H, W, C]` to `[S, S, C]`: linear interpolation, averaging where it shrinks."""
+    rows = triangle_weights(sampling.rows, sampling.row_step, image.shape[0])
+    cols = triangle_weights(sampling.cols, sampling.col_step, image.shape[1])
+    return jnp.einsum('yh,hwc,xw->yxc', rows, image, cols)
+
+
+def resample_labels(labels: jax.Array, sampling: Sampling) -> jax.Array:
+    """`[H, W]` to `[S, S]`: nearest neighbour, so that no label is invented."""
+    rows, cols = (jnp.round(x).astype(jnp.int32) for x in (sampling.rows, sampling.cols))
+    return labels[rows[:, None], cols[None, :]]
+
+
+def triangle_weights(positions: jax.Array, step: jax.Array, size: int) -> jax.Array:
+    """Weights `[S, size]` of the input pixels around each position; every row adds up to 1."""
+    distance = jnp.abs(positions[:, None] - jnp.arange(size)[None, :])
+    weights = jnp.maximum(0, 1 - distance / jnp.maximum(step, 1))
+    return weights / jnp.sum(weights, axis=1, keepdims=True)
+
+
+def random_color(key: jax.Array, image: jax.Array, *, brightness: float, contrast: float,
+                 saturation: float) -> jax.Array:
+    """Changes `[H, W, 3]` in `[0, 1]`: each strength is the largest relative change, 0 for none."""
+    b, c, s = 1 + jnp.array([brightness, contrast, saturation]) * jax.random.uniform(
+        key, (3,), minval=-1, maxval=1)
+    grey = jnp.mean(image, axis=-1, keepdims=True)
+    image = grey + s * (image - grey)
+    mean = jnp.mean(image)
+    return jnp.clip((mean + c * (image - mean)) * b, 0, 1)

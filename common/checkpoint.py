@@ -1,0 +1,77 @@
+"""Checkpoints in WORKDIR/checkpoints (orbax), each with checksums of its own."""
+
+import pathlib
+from typing import Any
+import zlib
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from common.errors import UserError
+
+
+class Checkpoints:
+    """Saves and restores the state of a run; saving goes on in the background.
+
+    A checkpoint appears whole or not at all. Orbax does not notice a flipped bit, so a checksum of every
+    array is stored with it and compared when it is read.
+    """
+
+    def __init__(self, workdir: pathlib.Path, keep: int = 2):
+        self.directory = (workdir / 'checkpoints').absolute()
+        self.manager = ocp.CheckpointManager(self.directory, options=ocp.CheckpointManagerOptions(
+            max_to_keep=keep, create=True, enable_async_checkpointing=True))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.manager.close()
+
+    def latest_step(self) -> int | None:
+        return self.manager.latest_step()
+
+    def save(self, step: int, items: dict[str, Any]) -> None:
+        """Starts writing the named trees of arrays; waits only for the previous save."""
+        if step != self.latest_step():
+            self.manager.save(step, args=ocp.args.Composite(
+                **{name: ocp.args.StandardSave(tree) for name, tree in items.items()},
+                checksums=ocp.args.JsonSave(checksums(items))))
+
+    def restore(self, items: dict[str, Any]) -> dict[str, Any]:
+        """Reads the named trees of the latest checkpoint.
+
+        Args:
+            items: for each name, a tree of arrays or of `jax.ShapeDtypeStruct` with a sharding, as a template.
+        Raises:
+            UserError: there is none, or it is damaged; never falls back to another one by itself.
+        """
+        step = self.latest_step()
+        if step is None:
+            raise UserError(f'there is no checkpoint in {self.directory}; train first: '
+                            'python main.py --config=<config file> --workdir=<this work directory>')
+        try:
+            stored = self.manager.restore(step, args=ocp.args.Composite(
+                **{name: ocp.args.StandardRestore(tree) for name, tree in items.items()},
+                checksums=ocp.args.JsonRestore()))
+            found = checksums({name: stored[name] for name in items})
+        except Exception as error:  # Whatever orbax and tensorstore raise on what they cannot read.
+            raise self.damaged(step, f'{type(error).__name__}: {error}') from error
+        wrong = sorted(name for name in found if found[name] != stored['checksums'].get(name))
+        if wrong:
+            raise self.damaged(step, f'the checksum of {wrong[0]} differs')
+        return {name: stored[name] for name in items}
+
+    def damaged(self, step: int, reason: str) -> UserError:
+        older = [s for s in self.manager.all_steps() if s < step]
+        remedy = (f'remove {self.directory / str(step)} to go on from step {max(older)}' if older else
+                  f'there is no older one; remove {self.directory} to start again')
+        return UserError(f'the checkpoint of step {step} is damaged ({" ".join(reason.split())[:200]}); {remedy}')
+
+
+def checksums(tree) -> dict[str, int]:
+    """CRC-32 of the bytes of every array, by its path in the tree."""
+    leaves, _ = jax.tree.flatten_with_path(tree)
+    return {jax.tree_util.keystr(path): zlib.crc32(np.ascontiguousarray(leaf).tobytes())
+            for path, leaf in leaves}

@@ -1,0 +1,67 @@
+"""What a work directory says of its run: config.json, and whether another start agrees with it."""
+
+import json
+import pathlib
+
+from ml_collections import ConfigDict
+
+from common.errors import UserError
+
+FILE = 'config.json'
+
+
+def load(workdir: pathlib.Path) -> ConfigDict:
+    """The configuration that the run in `workdir` was started with. Raises UserError where there is none."""
+    path = workdir / FILE
+    try:
+        return ConfigDict(json.loads(path.read_text()))
+    except FileNotFoundError as error:
+        raise UserError(f'{workdir} holds no run ({path} is missing); name the work directory of one with '
+                        '--workdir, or train first') from error
+    except (ValueError, OSError) as error:
+        raise UserError(f'{path} cannot be read ({error}); restore it from a copy') from error
+
+
+def save(config: ConfigDict, workdir: pathlib.Path) -> None:
+    """Writes config.json, or checks that the one which is there says the same.
+
+    Raises:
+        UserError: the work directory cannot be written, or belongs to another configuration.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        if (workdir / FILE).exists():
+            check_same(load(workdir), config, workdir)
+        write_text(workdir / FILE, config.to_json_best_effort(indent=2, sort_keys=True) + '\n')
+    except OSError as error:
+        raise UserError(f'cannot write to {workdir} ({error.strerror}); choose another --workdir') from error
+
+
+def check_same(stored: ConfigDict, config: ConfigDict, workdir: pathlib.Path) -> None:
+    """Raises UserError naming what differs, apart from where data and classifiers are found."""
+    old, new = flatten(stored), flatten(config)
+    differing = [f'{name} was {old.get(name)!r} and is now {new.get(name)!r}'
+                 for name in sorted(old | new) if not is_location(name) and old.get(name) != new.get(name)]
+    if differing:
+        raise UserError(f'{workdir} belongs to another configuration: {"; ".join(differing[:5])}'
+                        f'{"; and more" if len(differing) > 5 else ""}. Choose another --workdir')
+
+
+def is_location(name: str) -> bool:
+    return name in ('data.dir', 'data.manual_dir') or name.endswith('_workdir')
+
+
+def flatten(config: ConfigDict) -> dict[str, object]:
+    """Dotted names to values, as JSON would give them back."""
+    flat = {}
+    for name, value in json.loads(config.to_json_best_effort()).items():
+        nested = flatten(ConfigDict(value)) if isinstance(value, dict) else None
+        flat |= {name: value} if nested is None else {f'{name}.{key}': v for key, v in nested.items()}
+    return flat
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Replaces the file at once: a reader sees the old text or the new."""
+    partial = path.with_name(path.name + '.tmp')
+    partial.write_text(text)
+    partial.replace(path)

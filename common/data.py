@@ -1,0 +1,192 @@
+"""Data sets as arrays in memory, and the order in which a run reads them."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+import hashlib
+import os
+import pathlib
+from typing import Any
+import zipfile
+
+from absl import logging
+import numpy as np
+from PIL import Image
+import tensorflow_datasets as tfds
+
+from common.errors import UserError
+from common.parallel import Devices
+
+CACHE_FORMAT = 1  # Raise it when decoding changes, so that old caches are left aside.
+DEVICE_SHARE = 0.3  # Of an accelerator's memory that a data set may take.
+
+
+def load(config, split: str, decode: Callable[[dict, int], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Reads a whole split, prepares it first where that was never done, and keeps a decoded copy on disk.
+
+    Args:
+        config: the `data` section: `name`, `dir`, `manual_dir`, `image_size`, `validation_examples`.
+        split: 'train', 'validation' (the last `validation_examples` of the training split) or 'test'.
+        decode: one TFDS example and the image size to a dictionary of arrays.
+    Returns:
+        The decoded examples, stacked along a new first axis, in the data set's own order.
+    Raises:
+        UserError: the data set is not there and cannot be had, or has no examples.
+    """
+    builder = prepared_builder(config)
+    source = builder.as_data_source(split=tfds_split(config, split))
+    if not len(source):
+        raise UserError(f'{config.name} has no examples in split {split!r}; check data.dir and '
+                        'data.validation_examples')
+    cache = cache_path(builder, config, split)
+    if cache.exists():
+        try:
+            with np.load(cache) as arrays:
+                return dict(arrays)
+        except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
+            logging.warning('decoding %s again: the copy in %s is damaged (%s)', config.name, cache, error)
+    arrays = decode_all(source, lambda example: decode(example, config.image_size))
+    save_cache(cache, arrays)
+    return arrays
+
+
+def tfds_split(config, split: str) -> str:
+    """The TFDS name of one of our splits."""
+    held_out = config.validation_examples
+    if split == 'test' or not held_out:
+        return split
+    return {'train': f'train[:-{held_out}]', 'validation': f'train[-{held_out}:]'}[split]
+
+
+def prepared_builder(config) -> tfds.core.DatasetBuilder:
+    """The TFDS builder, with its data on disk. Raises UserError where they cannot be had."""
+    advice = ('set data.dir to a TFDS folder that holds it, data.manual_dir to a folder with its original '
+              'archives, or try it with embedded data: --config=<config file>:demo')
+    try:
+        builder = tfds.builder(config.name, data_dir=config.dir or None, file_format='array_record')
+    except tfds.core.DatasetNotFoundError as error:
+        raise UserError(f'TFDS knows no data set {config.name!r}; {advice}') from error
+    if builder.is_prepared():
+        return builder
+    logging.info('preparing %s in %s; this is done once', config.name, builder.data_path)
+    download = tfds.download.DownloadConfig(manual_dir=config.manual_dir or None)
+    try:
+        builder.download_and_prepare(download_config=download, file_format='array_record')
+    except ImportError as error:
+        raise UserError(f'preparing {config.name} needs TensorFlow ({error}): pip install tensorflow-cpu; '
+                        f'or {advice}') from error
+    except Exception as error:  # TFDS lets through whatever its downloader and the file system raise.
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f'{config.name} is not in {builder.data_path} and could not be prepared '
+                        f'({reason[:200]}); {advice}') from error
+    return builder
+
+
+def decode_all(source, decode: Callable[[dict], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Decodes in threads (Pillow works outside the interpreter's lock) and stacks."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        examples = list(pool.map(lambda i: decode(read_example(source, i)), range(len(source))))
+    return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
+
+
+def read_example(source, index: int) -> dict[str, Any]:
+    """Raises UserError where the stored example cannot be read or decoded."""
+    try:
+        return source[index]
+    except Exception as error:
+        raise UserError(f'example {index} of {source.dataset_info.full_name} cannot be read '
+                        f'({type(error).__name__}: {error}); prepare the data set again') from error
+
+
+def name_of(example: dict[str, Any]) -> str:
+    """What to call an example in a message."""
+    name = example.get('file_name', example.get('id', b'an example without a name'))
+    return name.decode() if isinstance(name, bytes) else str(name)
+
+
+def cache_path(builder: tfds.core.DatasetBuilder, config, split: str) -> pathlib.Path:
+    """Where the decoded split is kept: `$XDG_CACHE_HOME` or `~/.cache`, by everything it depends on."""
+    files = sorted((file.name, file.stat().st_size, file.stat().st_mtime_ns)
+                   for file in os.scandir(builder.data_path))
+    identity = (CACHE_FORMAT, str(builder.data_path), files)
+    digest = hashlib.sha256(repr(identity).encode()).hexdigest()[:12]
+    root = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache')
+    name = f'{config.name}-{tfds_split(config, split)}-{config.image_size}-{digest}.npz'
+    return root / 'unet_vae_jax' / name.replace('/', '_')
+
+
+def save_cache(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
+    """Writes atomically; a full or read-only disk costs the copy, not the run."""
+    partial = path.with_suffix(f'.{os.getpid()}.tmp')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open('wb') as file:
+            np.savez(file, **arrays)
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        logging.warning('the decoded copy of the data was not kept: %s', error)
+
+
+def resize_image(image: np.ndarray, size: int) -> np.ndarray:
+    """uint8 `[H, W, C]` to `[size, size, C]`, antialiased, whatever the aspect."""
+    if image.shape[:2] == (size, size):
+        return image
+    channels = [Image.fromarray(image[..., c]).resize((size, size), Image.Resampling.BOX if min(
+        image.shape[:2]) >= size else Image.Resampling.BILINEAR) for c in range(image.shape[-1])]
+    return np.stack(channels, axis=-1)
+
+
+def resize_labels(labels: np.ndarray, size: int) -> np.ndarray:
+    """uint8 `[H, W]` to `[size, size]`, nearest neighbour: no new value appears."""
+    return np.asarray(Image.fromarray(labels).resize((size, size), Image.Resampling.NEAREST))
+
+
+def epoch_order(seed: int, epoch: int, size: int) -> np.ndarray:
+    """The permutation `[size]` of the training examples in one epoch."""
+    return np.random.default_rng((seed, epoch)).permutation(size)
+
+
+def batch_indices(seed: int, step: int, batch_size: int, size: int) -> np.ndarray:
+    """The examples `[batch_size]` of a training step: a pure function of seed and step.
+
+    Epochs follow each other without a gap, so every example is seen equally often whatever the batch size.
+    """
+    positions = np.arange(step * batch_size, (step + 1) * batch_size)
+    orders = {epoch: epoch_order(seed, epoch, size) for epoch in np.unique(positions // size)}
+    return np.array([orders[p // size][p % size] for p in positions])
+
+
+def padded_batches(size: int, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Indices and validity `[batch_size]` that cover `size` examples exactly once."""
+    for start in range(0, size, batch_size):
+        index = np.arange(start, start + batch_size)
+        yield np.minimum(index, size - 1), index < size
+
+
+class Feed:
+    """Hands out batches by index: gathered on the devices where the arrays fit there, else on the host."""
+
+    def __init__(self, arrays: dict[str, np.ndarray], devices: Devices):
+        self.devices, self.arrays = devices, arrays
+        self.size = len(next(iter(arrays.values())))
+        self.resident = fits(arrays, devices)
+        if self.resident:
+            self.arrays = devices.replicate(arrays)
+            self.gather = devices.map(gather, in_axes=(None, 0), out_axes=0)
+
+    def __call__(self, index: np.ndarray) -> dict[str, Any]:
+        """Indices `[..., B]` to arrays `[devices, ..., B / devices, ...]` of this process, with `index`."""
+        rows = self.devices.split(index)
+        batch = self.gather(self.arrays, rows) if self.resident else gather(self.arrays, rows)
+        return {**batch, 'index': rows}
+
+
+def gather(arrays, rows):
+    return {name: array[rows] for name, array in arrays.items()}
+
+
+def fits(arrays: dict[str, np.ndarray], devices: Devices) -> bool:
+    """Whether the arrays take at most `DEVICE_SHARE` of a device's memory, where it tells its size."""
+    stats = devices.devices[0].memory_stats() if devices.local_rows else None
+    needed = sum(array.nbytes for array in arrays.values())
+    return not stats or needed < DEVICE_SHARE * stats.get('bytes_limit', float('inf'))

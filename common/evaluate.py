@@ -1,0 +1,107 @@
+"""Exact metrics over a whole split: every example counts once, whatever the batch size."""
+
+from collections.abc import Callable
+import json
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+
+from common import config as config_lib
+from common import data
+from common.checkpoint import Checkpoints
+from common.keys import Keys
+from common.parallel import Devices
+from common.writers import save_images
+
+FIGURE_EXAMPLES = 8
+
+
+class Evaluation:
+    """Evaluates a task on its splits; compiles the step once.
+
+    Attributes:
+        split: what is measured in the course of training: 'validation' where some of the training split is
+            held out, else 'test'.
+    """
+
+    def __init__(self, task, devices: Devices, train_feed: data.Feed | None = None):
+        self.task, self.devices = task, devices
+        self.feeds = {'train': train_feed} if train_feed else {}
+        self.split = 'validation' if task.config.data.validation_examples else 'test'
+        self.batch_size = -(-task.config.eval_batch_size // devices.count) * devices.count
+        self.root = devices.replicate(jax.random.key(task.config.seed))
+        self.step = devices.map(self.run_step, in_axes=(None, None, 0, None))
+
+    def run_step(self, variables, constants, batch, root):
+        """Metric sums of one batch over all devices."""
+        return self.devices.sum(self.task.eval_step(variables, constants, batch, Keys(root, 0)))
+
+    def feed(self, split: str) -> data.Feed:
+        if split not in self.feeds:
+            self.feeds[split] = data.Feed(self.task.load(split), self.devices)
+        return self.feeds[split]
+
+    def metrics(self, variables, constants, poll: Callable[[], None], split: str = '') -> dict[str, float]:
+        """Metrics of one split; `poll` is called after every batch and may raise to leave early."""
+        feed, totals, sent = self.feed(split or self.split), None, None
+        for index, valid in data.padded_batches(feed.size, self.batch_size):
+            batch = feed(index) | {'valid': self.devices.split(valid)}
+            # The next batch is on its way before the last one's sums are waited for.
+            sent, arrived = self.step(variables, constants, batch, self.root), sent
+            totals = add(totals, arrived)
+            poll()
+        return self.task.summarize(add(totals, sent))
+
+    def results(self, variables, constants, step: int, poll: Callable[[], None]) -> dict[str, Any]:
+        """The contents of results.json: all metrics of the test split, and the loss on the training split."""
+        train = self.metrics(variables, constants, poll, 'train')
+        test = self.metrics(variables, constants, poll, 'test')
+        return {**test, 'train_loss': train['loss'], 'split': 'test', 'step': step,
+                'num_examples': self.feed('test').size}
+
+    def figures(self, variables, constants) -> dict[str, np.ndarray]:
+        """The task's pictures of a fixed set of test examples, spread evenly over the split."""
+        feed = self.feed('test')
+        index = np.linspace(0, feed.size - 1, min(FIGURE_EXAMPLES, feed.size)).round().astype(np.int32)
+        examples = {name: np.asarray(array[index]) for name, array in feed.arrays.items()} | {'index': index}
+        return self.task.figures(variables, constants, examples, Keys(self.root, 0))
+
+
+def add(totals, sums):
+    """Adds in float64 on the host: a split may have more pixels than float32 counts exactly."""
+    if sums is None:
+        return totals
+    sums = jax.tree.map(lambda x: np.asarray(x, np.float64), sums)
+    return sums if totals is None else jax.tree.map(np.add, totals, sums)
+
+
+def numbers(results: dict[str, Any]) -> dict[str, float]:
+    """The measured values among the results."""
+    return {name: value for name, value in results.items() if isinstance(value, float)}
+
+
+def save_results(workdir: pathlib.Path, results: dict[str, Any]) -> None:
+    """Writes results.json, sorted, so that equal results are equal files."""
+    config_lib.write_text(workdir / 'results.json', json.dumps(results, indent=2, sort_keys=True) + '\n')
+
+
+def restore(task, workdir: pathlib.Path, devices: Devices):
+    """The averaged variables of the latest checkpoint, the task's constants, and the step."""
+    variables, constants = task.init(jax.random.key(task.config.seed))
+    template = {'params': variables['params'], 'batch_stats': variables.get('batch_stats', {})}
+    with Checkpoints(workdir) as checkpoints:
+        average = checkpoints.restore({'average': devices.replicate(template)})['average']
+        return average, devices.replicate(constants), checkpoints.latest_step()
+
+
+def evaluate(task, workdir: pathlib.Path) -> dict[str, Any]:
+    """Restores the run in `workdir`, evaluates it on the test split, and writes results.json and pictures."""
+    devices = Devices()
+    variables, constants, step = restore(task, workdir, devices)
+    evaluation = Evaluation(task, devices)
+    results = evaluation.results(variables, constants, step, lambda: None)
+    save_results(workdir, results)
+    save_images(workdir, evaluation.figures(variables, constants))
+    return results

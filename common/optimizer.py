@@ -1,0 +1,49 @@
+"""Optimizer, learning-rate schedule and moving averages, as the configuration names them."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from common.errors import UserError, check_choice
+
+OPTIMIZERS = {
+    'adamw': lambda rate, decay: optax.adamw(rate, weight_decay=decay, mask=is_kernel),
+    'sgd': lambda rate, decay: optax.chain(optax.add_decayed_weights(decay, mask=is_kernel),
+                                           optax.sgd(rate, momentum=0.9, nesterov=True)),
+}
+
+
+def create(config, learning_rate: optax.Schedule) -> optax.GradientTransformation:
+    """The optimizer of `config.optimizer`. Raises UserError for bad values."""
+    check_choice('optimizer.name', config.name, OPTIMIZERS)
+    if not config.learning_rate > 0 or config.clip_norm < 0 or not 0 <= config.ema_decay < 1:
+        raise UserError('the optimizer needs learning_rate > 0, clip_norm >= 0 (0 for none) and '
+                        '0 <= ema_decay < 1')
+    rule = OPTIMIZERS[config.name](learning_rate, config.weight_decay)
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), rule) if config.clip_norm else rule
+
+
+def schedule(config, steps: int) -> optax.Schedule:
+    """Learning rate by step: linear warm-up to `learning_rate`, then as `schedule` says, to 0 at the end."""
+    check_choice('optimizer.schedule', config.schedule, ('cosine', 'linear', 'constant'))
+    if not 0 <= config.warmup_fraction < 1:
+        raise UserError(f'optimizer.warmup_fraction is {config.warmup_fraction}; choose it in [0, 1)')
+    peak, warmup = config.learning_rate, round(config.warmup_fraction * steps)
+    after = {'cosine': optax.cosine_decay_schedule(peak, max(steps - warmup, 1)),
+             'linear': optax.linear_schedule(peak, 0, max(steps - warmup, 1)),
+             'constant': optax.constant_schedule(peak)}[config.schedule]
+    return optax.join_schedules([optax.linear_schedule(0, peak, warmup), after], [warmup])
+
+
+def is_kernel(params):
+    """Weight decay is for kernels: biases and normalisation scales are one-dimensional."""
+    return jax.tree.map(lambda p: p.ndim > 1, params)
+
+
+def update_average(average, values, step: jax.Array, decay: float):
+    """Exponential moving average with warm-up, so that it forgets the initial values quickly.
+
+    The decay rises as (1 + step) / (10 + step) up to `decay`; with `decay` 0 it is the values themselves.
+    """
+    decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    return jax.tree.map(lambda a, v: a + (1 - decay) * (v - a), average, values)

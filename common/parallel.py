@@ -1,0 +1,55 @@
+"""The only place that knows how work is spread over devices and processes (`jax.pmap`).
+
+Replicated values are whole arrays that live on every device, not stacks with a device axis: they go in
+and out of a mapped function with axis `None`, and a host reads them directly.
+"""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from common.errors import UserError
+
+AXIS = 'batch'
+REPLICATED = None
+SHARDED = 0
+
+
+class Devices:
+    """The devices of all processes, as one axis along which batches are split."""
+
+    def __init__(self, devices=None):
+        self.devices = list(devices or jax.devices())
+        self.count = len(self.devices)
+        self.local_rows = [i for i, d in enumerate(self.devices) if d.process_index == jax.process_index()]
+        self.replicated = NamedSharding(Mesh(np.array(self.devices), (AXIS,)), PartitionSpec())
+
+    def check_batch(self, batch_size: int) -> None:
+        """Raises UserError unless the global batch divides evenly."""
+        if batch_size < 1 or batch_size % self.count:
+            raise UserError(f'batch_size {batch_size} does not divide over {self.count} devices; '
+                            f'choose a multiple of {self.count}')
+
+    def replicate(self, tree):
+        """Copies every leaf to every device. Always a copy: the original may be donated safely."""
+        return jax.tree.map(lambda x: jax.device_put(x, self.replicated, may_alias=False), tree)
+
+    def split(self, array: np.ndarray) -> np.ndarray:
+        """`[..., B]` to this process's rows of `[devices, ..., B / devices]`."""
+        rows = array.reshape(*array.shape[:-1], self.count, -1)
+        return np.moveaxis(rows, -2, 0)[self.local_rows]
+
+    def map(self, fn: Callable, in_axes: tuple, out_axes=REPLICATED, donate: tuple = ()) -> Callable:
+        """Compiles `fn` to run on all devices at once, with collectives over `AXIS`."""
+        return jax.pmap(fn, AXIS, in_axes=in_axes, out_axes=out_axes, devices=self.devices,
+                        donate_argnums=donate)
+
+    def sum(self, tree):
+        """Inside a mapped function: the sum over all devices."""
+        return jax.lax.psum(tree, AXIS)
+
+    def mean(self, tree):
+        """Inside a mapped function: the mean over all devices."""
+        return jax.lax.pmean(tree, AXIS)

@@ -1,0 +1,323 @@
+"""The one training loop. It knows nothing of what it trains: that is a task's (see unet/task.py)."""
+
+import bisect
+import functools
+import pathlib
+import signal
+import sys
+import time
+from typing import Any, NamedTuple
+
+from clu import parameter_overview
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from common import config as config_lib
+from common import data, figures, optimizer
+from common.checkpoint import Checkpoints
+from common.errors import UserError
+from common.evaluate import Evaluation, numbers, save_results
+from common.keys import Keys
+from common.parallel import AXIS, Devices
+from common.writers import Writer, progress
+
+
+class TrainState(NamedTuple):
+    """All that a run carries from step to step; keys and data order follow from the step.
+
+    Attributes:
+        step: steps done.
+        params, batch_stats: what the optimizer trains, and the running statistics.
+        opt_state: of optax.
+        average: moving average of `params` and `batch_stats`, which evaluation uses.
+        sums: metric sums since the last multiple of `log_every_steps`.
+    """
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+    average: dict[str, Any]
+    sums: Any
+
+
+class Interrupted(Exception):
+    """The run was asked to stop, and has saved its state; `signum` says by which signal."""
+
+    def __init__(self, signum: int, step: int):
+        super().__init__(f'stopped at step {step} by {signal.Signals(signum).name}; the state is saved: '
+                         'start the same command again to go on')
+        self.signum = signum
+
+
+class Diverged(Exception):
+    """Loss or gradient is no longer finite."""
+
+
+class StopRequest:
+    """Turns the first SIGINT or SIGTERM into a wish that the loop fulfils; the second acts at once."""
+
+    signum: int | None = None
+
+    def __enter__(self):
+        self.previous = {s: signal.signal(s, self.receive) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_):
+        for signum, handler in self.previous.items():
+            signal.signal(signum, handler)
+
+    def receive(self, signum, frame):
+        self.__exit__()
+        self.signum = signum
+
+    def poll(self) -> None:
+        """Raises StopAsked once a signal has come."""
+        if self.signum is not None:
+            raise StopAsked
+
+
+class StopAsked(Exception):
+    """Leaves an evaluation early."""
+
+
+class Trainer:
+    """A task, its optimizer and the devices: what is compiled, and the state it works on."""
+
+    def __init__(self, task, feed: data.Feed, devices: Devices):
+        config = self.config = task.config
+        self.task, self.feed, self.devices = task, feed, devices
+        self.steps = config.num_epochs * self.feed.size // config.batch_size
+        if self.steps < 1:
+            raise UserError(f'{config.num_epochs} epochs of {self.feed.size} examples are less than one batch '
+                            f'of {config.batch_size}; lower batch_size or raise num_epochs')
+        self.schedule = optimizer.schedule(config.optimizer, self.steps)
+        self.optimizer = optimizer.create(config.optimizer, self.schedule)
+        self.root = devices.replicate(jax.random.key(config.seed))
+        # One compiled function for each stage of training that the task names.
+        self.compiled = functools.cache(lambda stage: devices.map(
+            functools.partial(self.run_steps, stage=stage), in_axes=(None, None, 0, None), donate=(0,)))
+
+    def init(self) -> tuple[TrainState, Any]:
+        """The initial state and the task's constants, not yet placed on the devices."""
+        variables, constants = self.task.init(Keys(jax.random.key(self.config.seed), 0).stream('init'))
+        params, batch_stats = variables['params'], variables.get('batch_stats', {})
+        state = TrainState(jnp.zeros((), jnp.int32), params, batch_stats, self.optimizer.init(params),
+                           {'params': params, 'batch_stats': batch_stats}, None)
+        return state._replace(sums=self.empty_sums(state, constants)), constants
+
+    def empty_sums(self, state: TrainState, constants):
+        """Zeros in the shape of the metric sums of one step."""
+        batch = self.feed(np.zeros(self.devices.count, np.int32))
+        keys = Keys(jax.random.key(0), 0)
+        one = functools.partial(self.task.loss, stage=self.stage(0))
+        _, (_, sums) = jax.eval_shape(
+            jax.vmap(one, in_axes=(None, None, None, 0, None), axis_name=AXIS),
+            state.params, state.batch_stats, constants, batch, keys)
+        sums = {**sums, 'grad_norm': jnp.zeros((1,)), 'steps': jnp.zeros((1,), jnp.int32)}
+        return jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), sums)
+
+    def stage(self, step: int):
+        """The stage of training that the task names for this step."""
+        return self.task.stage(step / self.steps)
+
+    def __call__(self, state: TrainState, constants, step: int, count: int) -> tuple[TrainState, Any]:
+        """Sends off `count` steps from `step` on; `state` is donated."""
+        index = np.stack([data.batch_indices(self.config.seed, s, self.config.batch_size, self.feed.size)
+                          for s in range(step, step + count)])
+        return self.compiled(self.stage(step))(state, constants, self.feed(index), self.root)
+
+    def run_steps(self, state: TrainState, constants, batches, root, *, stage):
+        """As many steps as `batches` `[steps, B / devices, ...]` holds; returns the state and its sums."""
+        one = functools.partial(self.run_step, constants=constants, root=root, stage=stage)
+        if len(batches['index']) == 1:
+            state = one(state, jax.tree.map(lambda x: x[0], batches))
+        else:
+            state, _ = jax.lax.scan(lambda state, batch: (one(state, batch), None), state, batches)
+        return state, state.sums
+
+    def run_step(self, state: TrainState, batch, *, constants, root, stage) -> TrainState:
+        """One step of gradient descent on this device's share of the batch."""
+        loss = functools.partial(self.task.loss, stage=stage)
+        (_, (batch_stats, sums)), grads = jax.value_and_grad(loss, has_aux=True)(
+            state.params, state.batch_stats, constants, batch, Keys(root, state.step))
+        grads, sums = self.devices.mean(grads), self.devices.sum(sums)
+        sums |= {'grad_norm': optax.global_norm(grads), 'steps': 1}
+        updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        average = optimizer.update_average(state.average, {'params': params, 'batch_stats': batch_stats},
+                                           state.step, self.config.optimizer.ema_decay)
+        carry = state.step % self.config.log_every_steps != 0
+        sums = jax.tree.map(lambda old, new: old * carry + new, state.sums, sums)
+        return TrainState(state.step + 1, params, batch_stats, opt_state, average, sums)
+
+
+class Plan:
+    """Which steps end an epoch, and after which the host has something to do."""
+
+    def __init__(self, config, examples: int, steps: int, stage):
+        ends = [epoch * examples // config.batch_size for epoch in range(1, config.num_epochs + 1)]
+        every = config.eval_every_epochs
+        self.save = set(ends)
+        self.evaluate = set(ends[every - 1::every] if every else []) - {steps}  # The end has its own.
+        self.log = set(range(config.log_every_steps, steps + 1, config.log_every_steps))
+        changes = {step for step in range(1, steps) if stage(step) != stage(step - 1)}
+        self.stops = sorted(self.save | self.evaluate | self.log | changes)
+        self.most = config.steps_per_dispatch or default_dispatch()
+
+    def count(self, step: int) -> int:
+        """How many steps from `step` on to send off together: none passes a step with work for the host.
+
+        It is the full number or 1, so that only two shapes are compiled.
+        """
+        stop = self.stops[bisect.bisect_right(self.stops, step)]
+        return self.most if step + self.most <= stop else 1
+
+
+def default_dispatch() -> int:
+    """One step at a time on CPU, where convolutions inside a loop run slowly; ten on an accelerator."""
+    return 1 if jax.default_backend() == 'cpu' else 10
+
+
+class Run:
+    """A run in its work directory: goes on from the latest checkpoint and does what is due at each step."""
+
+    def __init__(self, task, workdir: pathlib.Path, stop: StopRequest):
+        self.task, self.workdir, self.stop = task, workdir, stop
+        config, devices = self.config, _ = task.config, Devices()
+        devices.check_batch(config.batch_size)
+        config_lib.save(config, workdir)
+        train_feed = data.Feed(task.load('train'), devices)
+        self.trainer = Trainer(task, train_feed, devices)
+        self.plan = Plan(config, train_feed.size, self.trainer.steps, self.trainer.stage)
+        self.evaluation = Evaluation(task, devices, train_feed)
+
+        # 1. Initial values. 2. Over them, the latest checkpoint of the work directory, where there is one.
+        state, constants = self.trainer.init()
+        self.state, self.constants = devices.replicate(state), devices.replicate(constants)
+        self.checkpoints = Checkpoints(workdir)
+        if self.checkpoints.latest_step() is not None:
+            self.state = from_items(self.checkpoints.restore(to_items(self.state)))
+        self.step = int(self.state.step)
+
+        self.writer = Writer(workdir, self.step)
+        if not self.step:
+            self.writer.start(config_lib.flatten(config), parameter_table(state.params))
+        batch = config.batch_size
+        self.bar = progress(self.trainer.steps * batch, self.step * batch)
+        self.unread, self.clock = None, (time.perf_counter(), self.step)
+
+    def go(self) -> dict[str, Any]:
+        """Trains to the end and returns the final results."""
+        with self.checkpoints, self.writer, self.bar:
+            try:
+                self.visit()
+                while self.step < self.trainer.steps:
+                    self.advance()
+                    self.visit()
+                return self.finish()
+            except StopAsked:
+                self.save()
+                raise Interrupted(self.stop.signum, self.step) from None
+
+    def advance(self) -> None:
+        """Sends off the next steps, then reads the values of the ones before."""
+        count = self.plan.count(self.step)
+        self.state, sums = self.trainer(self.state, self.constants, self.step, count)
+        self.step += count
+        self.read()
+        self.unread = self.step, sums
+        self.bar.update(count * self.config.batch_size)
+
+    def visit(self) -> None:
+        """Does what is due after the current step."""
+        if self.step in self.plan.evaluate and not self.writer.has(self.step, self.evaluation.split):
+            self.read()
+            metrics = self.evaluation.metrics(self.state.average, self.constants, self.stop.poll)
+            self.report(self.evaluation.split, metrics)
+        if self.step in self.plan.save:
+            self.save()
+        self.stop.poll()
+
+    def read(self) -> None:
+        """Waits for the steps that were sent off, and logs their metrics where that is due."""
+        if self.unread is None:
+            return
+        (step, sums), self.unread = self.unread, None
+        jax.block_until_ready(sums)
+        if step not in self.plan.log:
+            return
+        sums = self.checked(sums, step)
+        steps = sums.pop('steps')
+        extra = {'grad_norm': float(sums.pop('grad_norm') / steps), 'images_per_second': self.speed(step),
+                 'learning_rate': float(self.trainer.schedule(step - 1))}
+        metrics = self.task.summarize(sums)
+        self.writer.scalars(step, 'train', metrics | extra)
+        self.bar.set_postfix(epoch=f'{step / self.trainer.steps * self.config.num_epochs:.1f}',
+                             loss=f'{metrics["loss"]:.4g}', refresh=False)
+
+    def speed(self, step: int) -> float:
+        (then, before), self.clock = self.clock, (time.perf_counter(), step)
+        return (step - before) * self.config.batch_size / (self.clock[0] - then)
+
+    def checked(self, sums, step: int):
+        """The sums on the host. Raises Diverged unless all are finite."""
+        sums = jax.tree.map(np.asarray, sums)
+        if not all(np.isfinite(x).all() for x in jax.tree.leaves(sums)):
+            since = (step - 1) // self.config.log_every_steps * self.config.log_every_steps
+            raise Diverged(
+                f'loss or gradient became infinite or NaN between steps {since} and {step}; the last checkpoint '
+                f'is of step {self.checkpoints.latest_step() or "none"}. Lower optimizer.learning_rate or set '
+                'optimizer.clip_norm, in another --workdir')
+        return sums
+
+    def save(self) -> None:
+        """Saves the state, unless it is not finite."""
+        self.read()
+        self.checked(self.state.sums, self.step)
+        self.checkpoints.save(self.step, to_items(self.state))
+
+    def report(self, split: str, metrics: dict[str, float]) -> None:
+        """Writes metrics and pictures of the current step."""
+        self.writer.scalars(self.step, split, metrics)
+        self.writer.images(self.step, self.evaluation.figures(self.state.average, self.constants)
+                           | {'curves': figures.curves(self.workdir, self.task.curves)})
+        shown = '  '.join(f'{name} {value:.4g}' for name, value in list(metrics.items())[:4])
+        self.bar.write(f'step {self.step}  {split}: {shown}', file=sys.stderr)
+        self.clock = time.perf_counter(), self.step
+
+    def finish(self) -> dict[str, Any]:
+        """Evaluates fully and leaves results.json."""
+        results = self.evaluation.results(self.state.average, self.constants, self.step, self.stop.poll)
+        if not self.writer.has(self.step, 'test'):
+            self.report('test', numbers(results))
+        save_results(self.workdir, results)
+        return results
+
+
+def to_items(state: TrainState) -> dict[str, Any]:
+    """The parts of a checkpoint: what evaluation needs, and the rest."""
+    rest = state._asdict()
+    return {'average': rest.pop('average'), 'training': rest}
+
+
+def from_items(items: dict[str, Any]) -> TrainState:
+    return TrainState(**items['training'], average=items['average'])
+
+
+def parameter_table(params) -> str:
+    return parameter_overview.get_parameter_overview(params, include_stats=False)
+
+
+def train(task, workdir: pathlib.Path) -> dict[str, Any]:
+    """Trains `task` in `workdir`, going on from its latest checkpoint, and returns the final results.
+
+    Raises:
+        UserError: something in the configuration, the data or the work directory is wrong.
+        Interrupted: a signal asked to stop; the state is saved.
+        Diverged: loss or gradient is not finite; the last checkpoint is from before.
+    """
+    with StopRequest() as stop:
+        return Run(task, workdir, stop).go()

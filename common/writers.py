@@ -1,0 +1,104 @@
+"""What a run leaves for people: metrics.jsonl, TensorBoard events, pictures, and the progress line."""
+
+from collections.abc import Mapping
+import json
+import pathlib
+import sys
+
+from absl import logging
+import jax
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from common import config as config_lib
+
+
+class Writer:
+    """Writes scalars and pictures; only the first of several processes does.
+
+    Lines of metrics.jsonl that lie beyond `step`, where a resumed run takes up, are removed: they will be
+    written again. TensorBoard keeps both.
+    """
+
+    def __init__(self, workdir: pathlib.Path, step: int):
+        self.active = jax.process_index() == 0
+        self.path = workdir / 'metrics.jsonl'
+        if not self.active:
+            return
+        lines = [line for line in read_metrics(workdir) if line['step'] <= step]
+        config_lib.write_text(self.path, ''.join(json.dumps(line) + '\n' for line in lines))
+        self.tensorboard = tensorboard_writer(workdir)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.active and self.tensorboard:
+            self.tensorboard.close()
+
+    def has(self, step: int, split: str) -> bool:
+        """Whether the metrics of `split` at `step` are already there."""
+        return any(line['step'] == step and line['split'] == split for line in read_metrics(self.path.parent))
+
+    def scalars(self, step: int, split: str, values: Mapping[str, float]) -> None:
+        """Adds one line to metrics.jsonl, and the tags `split/name` to TensorBoard."""
+        if not self.active:
+            return
+        with self.path.open('a') as file:
+            file.write(json.dumps({'step': step, 'split': split, **values}) + '\n')
+        if self.tensorboard:
+            self.tensorboard.write_scalars(step, {f'{split}/{name}': v for name, v in values.items()})
+
+    def images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
+        """Saves uint8 pictures `[H, W, 3]` as figures/NAME.png and to TensorBoard."""
+        if not self.active:
+            return
+        save_images(self.path.parent, images)
+        if self.tensorboard:
+            self.tensorboard.write_images(step, {name: image[None] for name, image in images.items()})
+
+    def start(self, hparams: Mapping[str, object], overview: str) -> None:
+        """Hyper-parameters and the table of parameters, once at the start of a run."""
+        if self.active and self.tensorboard:
+            self.tensorboard.write_hparams(hparams)
+            self.tensorboard.write_texts(0, {'parameters': f'```\n{overview}\n```'})
+            self.tensorboard.flush()
+
+
+def save_images(workdir: pathlib.Path, images: Mapping[str, np.ndarray]) -> None:
+    """Saves uint8 pictures `[H, W, 3]` as figures/NAME.png."""
+    folder = workdir / 'figures'
+    folder.mkdir(exist_ok=True)
+    for name, image in images.items():
+        Image.fromarray(image).save(folder / f'{name}.png', optimize=True)
+
+
+def tensorboard_writer(workdir: pathlib.Path):
+    """clu's writer of TensorBoard events, or None and one line of notice without TensorFlow."""
+    try:
+        from clu import metric_writers  # Imports TensorFlow, which takes seconds.
+        import tensorflow as tf
+    except ImportError:
+        logging.warning('TensorFlow is not installed: no TensorBoard events, only metrics.jsonl and figures')
+        return None
+    tf.config.set_visible_devices([], 'GPU')
+    return metric_writers.AsyncMultiWriter([metric_writers.SummaryWriter(str(workdir))])
+
+
+def read_metrics(workdir: pathlib.Path) -> list[dict]:
+    """The lines of metrics.jsonl; a last line that was cut off is left out."""
+    path = workdir / 'metrics.jsonl'
+    lines = []
+    for text in path.read_text().splitlines() if path.exists() else []:
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            break
+    return lines
+
+
+def progress(total: int, done: int, unit: str = ' images') -> tqdm:
+    """A progress line with speed and time left; in a log file, a line now and then."""
+    return tqdm(total=total, initial=done, unit=unit, unit_scale=True, smoothing=0.05, dynamic_ncols=True,
+                mininterval=0.5 if sys.stderr.isatty() else 20, disable=jax.process_index() > 0)

@@ -1,0 +1,66 @@
+"""U-Net on Oxford-IIIT Pet: max pooling down, transposed convolution up, cross-entropy.
+
+The other three variants change two or three lines of this file.
+
+    python main.py --config=configs/unet_mp_tr_ce.py           25 epochs on Oxford-IIIT Pet
+    python main.py --config=configs/unet_mp_tr_ce.py:demo      synthetic pets, about a minute on a laptop
+"""
+
+from ml_collections import ConfigDict
+
+from common.errors import check_choice
+
+
+def get_config(variant: str = '') -> ConfigDict:
+    """The full configuration, or with 'demo' a small one on embedded data."""
+    check_choice('what follows the colon', variant, ('', 'demo'))
+    config = ConfigDict({
+        'task': 'unet',
+        'seed': 0,
+        'num_epochs': 25,
+        'batch_size': 16,  # Of all devices together.
+        'eval_batch_size': 64,
+        'dtype': 'float32',  # Of the computation; bfloat16 is faster on GPU and TPU.
+        'loss': 'cross_entropy',  # Or 'dice'.
+        'eval_every_epochs': 1,
+        'log_every_steps': 50,
+        'steps_per_dispatch': 0,  # 0: 10 on an accelerator, 1 on CPU.
+        'data': {
+            'name': 'oxford_iiit_pet',
+            'dir': '',  # A TFDS data_dir; '' for TFDS's own default.
+            'manual_dir': '',  # A folder of archives fetched by hand.
+            'image_size': 240,
+            'validation_examples': 0,  # Held out of the end of the training split.
+        },
+        'model': {
+            'width': 32,
+            'multipliers': (1, 2, 4, 8, 8),  # Channels of each level, in units of `width`.
+            'down': 'max_pool',  # Or 'strided_conv'.
+            'up': 'transposed_conv',  # Or 'upsample'.
+        },
+        'optimizer': {
+            'name': 'adamw',
+            'learning_rate': 3e-3,
+            'schedule': 'cosine',
+            'warmup_fraction': 0.1,
+            'weight_decay': 0.02,
+            'clip_norm': 1.0,
+            'ema_decay': 0.998,  # 0 for none.
+        },
+        'augment': {
+            'flip': True,
+            'scale': 0.3,  # Zoom in or out by up to this.
+            'aspect': 0.15,
+            'shift': 0.1,  # Of the image's side.
+            'brightness': 0.25,
+            'contrast': 0.25,
+            'saturation': 0.25,
+            'start_size': 0,  # Side of the images at the start of training; 0 for full size throughout.
+            'grow_fraction': 0.7,  # Of training, until images have full size.
+        },
+    })
+    if variant == 'demo':
+        config.update({'num_epochs': 10, 'batch_size': 16, 'log_every_steps': 20, 'eval_every_epochs': 2})
+        config.data.update({'name': 'synthetic_pets', 'image_size': 64})
+        config.model.width = 8
+    return config

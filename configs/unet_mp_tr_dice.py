@@ -1,0 +1,17 @@
+"""U-Net on Oxford-IIIT Pet: max pooling down, transposed convolution up, Dice loss.
+
+    python main.py --config=configs/unet_mp_tr_dice.py
+    python main.py --config=configs/unet_mp_tr_dice.py:demo
+"""
+
+from ml_collections import ConfigDict
+
+from configs import unet_mp_tr_ce
+
+
+def get_config(variant: str = '') -> ConfigDict:
+    """As unet_mp_tr_ce, apart from what the variant changes."""
+    config = unet_mp_tr_ce.get_config(variant)
+    config.loss = 'dice'
+
+    return config

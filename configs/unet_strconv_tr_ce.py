@@ -1,0 +1,17 @@
+"""U-Net on Oxford-IIIT Pet: strided convolution down, transposed convolution up, cross-entropy.
+
+    python main.py --config=configs/unet_strconv_tr_ce.py
+    python main.py --config=configs/unet_strconv_tr_ce.py:demo
+"""
+
+from ml_collections import ConfigDict
+
+from configs import unet_mp_tr_ce
+
+
+def get_config(variant: str = '') -> ConfigDict:
+    """As unet_mp_tr_ce, apart from what the variant changes."""
+    config = unet_mp_tr_ce.get_config(variant)
+    config.model.down = 'strided_conv'
+
+    return config

@@ -1,0 +1,49 @@
+"""Segmentation losses, an example each; the caller takes the mean."""
+
+import jax
+import jax.numpy as jnp
+
+
+def cross_entropy(*, logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Mean cross-entropy over the pixels of each image, in nats.
+
+    Args:
+        logits: `[B, H, W, C]`.
+        labels: integers `[B, H, W]` in `[0, C)`.
+    Returns:
+        `[B]`.
+    """
+    check_shapes(logits, labels)
+    # A product with the one-hot labels, not a gather: its gradient needs no scatter, which is slow.
+    log_likelihood = jnp.sum(jax.nn.log_softmax(logits) * one_hot(logits, labels), axis=-1)
+    return -jnp.mean(log_likelihood, axis=(1, 2))
+
+
+def dice(*, logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """One minus the soft Dice coefficient of each image, averaged over the classes present in it.
+
+    Milletari et al. 2016 (V-Net, arXiv:1606.04797), without squares in the denominator as in Sudre et
+    al. 2017 (arXiv:1707.03237). Each image counts for itself, so the value does not depend on the batch;
+    a class that is absent from an image has no overlap to measure and is left out there.
+
+    Args and returns as for `cross_entropy`; in `[0, 1]`, 0 for a perfect prediction.
+    """
+    check_shapes(logits, labels)
+    probabilities, targets = jax.nn.softmax(logits), one_hot(logits, labels)
+    overlap = jnp.sum(probabilities * targets, axis=(1, 2))
+    size = jnp.sum(targets, axis=(1, 2))
+    coefficient = 2 * overlap / (jnp.sum(probabilities, axis=(1, 2)) + size)
+    present = (size > 0).astype(logits.dtype)
+    return 1 - jnp.sum(coefficient * present, axis=-1) / jnp.sum(present, axis=-1)
+
+
+def check_shapes(logits: jax.Array, labels: jax.Array) -> None:
+    if logits.ndim != 4 or labels.shape != logits.shape[:-1]:
+        raise ValueError(f'logits {logits.shape} need labels of shape {logits.shape[:-1]}, not {labels.shape}')
+
+
+def one_hot(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+
+
+LOSSES = {'cross_entropy': cross_entropy, 'dice': dice}

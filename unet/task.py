@@ -1,0 +1,140 @@
+"""The segmentation task: what is particular to the U-Net on Oxford-IIIT Pet, for the loop in common/train.py."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from common import augment, data
+from common.errors import UserError, check_choice
+from common.keys import Keys
+from common.parallel import AXIS
+from unet import figures, synthetic  # noqa: F401  (importing synthetic registers it with TFDS)
+from unet.losses import LOSSES
+from unet.metrics import CLASSES, confusion_matrix, summarize
+from unet.model import DOWN, UP, UNet, check_size
+
+
+@dataclasses.dataclass(frozen=True)
+class SegmentationTask:
+    """Implements the seam of common/train.py; every method but `load` is a pure function.
+
+    Batches are dictionaries: `image` uint8 `[B, S, S, 3]`, `labels` uint8 `[B, S, S]`, `index` `[B]` (of
+    the example in its split) and `valid` `[B]` (False for what only fills up an evaluation batch).
+    """
+
+    config: ConfigDict
+    curves = ('loss', 'pixel_accuracy', 'mean_iou')
+
+    def __post_init__(self):
+        config = self.config
+        check_choice('loss', config.loss, LOSSES)
+        check_choice('model.down', config.model.down, DOWN)
+        check_choice('model.up', config.model.up, UP)
+        if len(config.model.multipliers) < 2 or config.model.width < 1:
+            raise UserError('the model needs width of at least 1 and two multipliers or more')
+        for size in {config.data.image_size, config.augment.start_size or config.data.image_size}:
+            check_size((size, size), len(config.model.multipliers))
+        if config.augment.start_size > config.data.image_size:
+            raise UserError(f'augment.start_size {config.augment.start_size} is above data.image_size '
+                            f'{config.data.image_size}; set it to 0 to train at one size')
+
+    @property
+    def model(self) -> UNet:
+        model = self.config.model
+        channels = tuple(round(model.width * m) for m in model.multipliers)
+        return UNet(channels, len(CLASSES), model.down, model.up, jnp.dtype(self.config.dtype), AXIS)
+
+    def load(self, split: str) -> dict[str, np.ndarray]:
+        """All examples of a split, decoded and squashed to the configured size."""
+        return data.load(self.config.data, split, decode_example)
+
+    def init(self, key: jax.Array) -> tuple[dict[str, Any], dict]:
+        """Variables for training, and constants (none)."""
+        size = 2 ** (len(self.config.model.multipliers) - 1)
+        return self.model.init(key, jnp.zeros((1, size, size, 3)), train=False), {}
+
+    def stage(self, progress: float) -> int:
+        """The image size at which to train, given the fraction of training that is behind.
+
+        Sizes grow in steps of the smallest one that halves evenly: most of what a network learns early is
+        coarse, and an image of half the size costs a quarter.
+        """
+        final, start = self.config.data.image_size, self.config.augment.start_size
+        if not start or progress >= self.config.augment.grow_fraction:
+            return final
+        step = 2 ** (len(self.config.model.multipliers) - 1) * 2
+        sizes = np.arange(start, final, step)
+        return int(sizes[int(progress / self.config.augment.grow_fraction * len(sizes))])
+
+    def loss(self, params, batch_stats, constants, batch, keys: Keys, stage: int):
+        """Mean loss over the augmented batch; returns it with the new statistics and the metric sums."""
+        images, labels = self.augment(batch, keys, stage)
+        logits, updates = self.model.apply({'params': params, 'batch_stats': batch_stats}, images, train=True,
+                                           mutable=['batch_stats'])
+        losses = LOSSES[self.config.loss](logits=logits, labels=labels)
+        sums = metric_sums(losses, logits, labels, jnp.ones_like(losses, dtype=bool))
+        return jnp.mean(losses), (updates['batch_stats'], sums)
+
+    def augment(self, batch, keys: Keys, size: int) -> tuple[jax.Array, jax.Array]:
+        """Augmented images `[B, size, size, 3]`, standardised, and labels `[B, size, size]`."""
+        options = self.config.augment
+
+        def one(image, labels, geometry_key, color_key):
+            sampling = augment.random_sampling(
+                geometry_key, input_size=image.shape[0], output_size=size, flip=options.flip,
+                scale=options.scale, aspect=options.aspect, shift=options.shift)
+            image = augment.resample_image(image / 255.0, sampling)
+            image = augment.random_color(color_key, image, brightness=options.brightness,
+                                         contrast=options.contrast, saturation=options.saturation)
+            return standardize(image), augment.resample_labels(labels, sampling)
+
+        return jax.vmap(one)(batch['image'], batch['labels'], keys.per_example('geometry', batch['index']),
+                             keys.per_example('color', batch['index']))
+
+    def logits(self, variables, images: jax.Array) -> jax.Array:
+        """Images in `[0, 1]`, `[B, H, W, 3]`, to logits `[B, H, W, 3]`, in evaluation mode."""
+        return self.model.apply(variables, standardize(images), train=False)
+
+    def eval_step(self, variables, constants, batch, keys: Keys) -> dict[str, jax.Array]:
+        """Metric sums over the valid examples of a batch, without augmentation."""
+        logits = self.logits(variables, batch['image'] / 255.0)
+        losses = LOSSES[self.config.loss](logits=logits, labels=batch['labels'])
+        return metric_sums(losses, logits, batch['labels'], batch['valid'])
+
+    def summarize(self, sums: dict[str, np.ndarray]) -> dict[str, float]:
+        """Metrics from sums over any number of batches."""
+        return {'loss': float(sums['loss'] / sums['examples']), **summarize(sums['confusion'])}
+
+    def figures(self, variables, constants, examples, keys: Keys) -> dict[str, np.ndarray]:
+        """Pictures of the predictions for a batch of test examples."""
+        images = examples['image'] / np.float32(255)
+        probabilities = jax.nn.softmax(jax.jit(self.logits)(variables, images))
+        return {'predictions': figures.prediction_grid(images, examples['labels'], np.asarray(probabilities),
+                                                       examples['index'])}
+
+
+def decode_example(example: dict[str, Any], size: int) -> dict[str, np.ndarray]:
+    """One TFDS example to `image` uint8 `[size, size, 3]` and `labels` uint8 `[size, size]`.
+
+    The trimap's {1, 2, 3} become {0 pet, 1 background, 2 border}. Raises UserError for other values.
+    """
+    trimap = example['segmentation_mask'][..., 0]
+    if trimap.min() < 1 or trimap.max() > len(CLASSES):
+        raise UserError(f'the mask of {data.name_of(example)} has values {np.unique(trimap)[:8]}, not only '
+                        '1, 2 and 3; mend or remove that example and prepare the data set again')
+    return {'image': data.resize_image(example['image'], size),
+            'labels': data.resize_labels(trimap, size) - np.uint8(1)}
+
+
+def standardize(images: jax.Array) -> jax.Array:
+    """`[0, 1]` to about zero mean and unit variance."""
+    return (images - 0.45) / 0.27
+
+
+def metric_sums(losses, logits, labels, valid) -> dict[str, jax.Array]:
+    return {'loss': jnp.sum(jnp.where(valid, losses, 0)), 'examples': jnp.sum(valid, dtype=jnp.int32),
+            'confusion': confusion_matrix(labels=labels, predictions=jnp.argmax(logits, -1), valid=valid)}

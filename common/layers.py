@@ -1,22 +1,7 @@
 """Layers whose obvious form is slow on some device: each computes the same function as the plain one."""
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
-
-
-class BatchNorm(nn.Module):
-    """Batch normalisation (Ioffe & Szegedy 2015), statistics in float32, synchronised over devices."""
-
-    train: bool
-    dtype: jnp.dtype = jnp.float32
-    axis_name: str | None = None
-    momentum: float = 0.9
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return nn.BatchNorm(use_running_average=not self.train, momentum=self.momentum, dtype=self.dtype,
-                            axis_name=self.axis_name)(x)
 
 
 def max_pool(x: jax.Array) -> jax.Array:

@@ -5,16 +5,22 @@ and out of a mapped function with axis `None`, and a host reads them directly.
 """
 
 from collections.abc import Callable
+import os
 
 import jax
+import jaxlib
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from common.errors import UserError
 
 AXIS = 'batch'
-REPLICATED = None
-SHARDED = 0
+
+# Convolutions on CPU run about 1.6 times faster with this flag, which the backend reads when it is first
+# used. XLA aborts on flags that it does not know, so only the versions that it was tried on get it.
+CPU_FLAG = '--xla_cpu_experimental_ynn_fusion_type=-individual_convolution'
+if jaxlib.__version__.startswith('0.10.') and 'ynn_fusion_type' not in os.environ.get('XLA_FLAGS', ''):
+    os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {CPU_FLAG}'.strip()
 
 
 class Devices:
@@ -41,7 +47,7 @@ class Devices:
         rows = array.reshape(*array.shape[:-1], self.count, -1)
         return np.moveaxis(rows, -2, 0)[self.local_rows]
 
-    def map(self, fn: Callable, in_axes: tuple, out_axes=REPLICATED, donate: tuple = ()) -> Callable:
+    def map(self, fn: Callable, in_axes: tuple, out_axes=None, donate: tuple = ()) -> Callable:
         """Compiles `fn` to run on all devices at once, with collectives over `AXIS`."""
         return jax.pmap(fn, AXIS, in_axes=in_axes, out_axes=out_axes, devices=self.devices,
                         donate_argnums=donate)

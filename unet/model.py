@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from common.errors import UserError, check_choice
-from common.layers import BatchNorm, bilinear_upsample, depth_to_space, max_pool
+from common.layers import bilinear_upsample, depth_to_space, max_pool
 
 DOWN = ('max_pool', 'strided_conv')
 UP = ('transposed_conv', 'upsample')
+MOMENTUM = 0.9  # Of the running statistics; evaluation averages them further (optimizer.ema_decay).
 
 
 class ConvBlock(nn.Module):
@@ -30,7 +31,8 @@ class ConvBlock(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         for _ in range(2):
             x = nn.Conv(self.features, (3, 3), use_bias=False, dtype=self.dtype)(x)
-            x = nn.relu(BatchNorm(self.train, self.dtype, self.axis_name)(x))
+            x = nn.BatchNorm(not self.train, momentum=MOMENTUM, dtype=self.dtype, axis_name=self.axis_name)(x)
+            x = nn.relu(x)
         return x
 
 
@@ -44,7 +46,8 @@ class StridedConv(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         x = nn.Conv(x.shape[-1], (3, 3), strides=2, use_bias=False, dtype=self.dtype)(x)
-        return nn.relu(BatchNorm(self.train, self.dtype, self.axis_name)(x))
+        x = nn.BatchNorm(not self.train, momentum=MOMENTUM, dtype=self.dtype, axis_name=self.axis_name)(x)
+        return nn.relu(x)
 
 
 class TransposedConv(nn.Module):

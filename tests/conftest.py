@@ -1,0 +1,131 @@
+"""The strict environment that all tests run in, and the tiny task that several of them train."""
+
+from collections import Counter
+import dataclasses
+import fcntl
+import functools
+import os
+import pathlib
+import shutil
+import socket
+import tempfile
+
+import hypothesis
+import jax
+import numpy as np
+import pytest
+
+from configs import unet_mp_tr_ce
+
+jax.config.update('jax_platforms', 'cpu')
+jax.config.update('jax_num_cpu_devices', 4)
+jax.config.update('jax_numpy_rank_promotion', 'raise')
+hypothesis.settings.register_profile('tests', deadline=None, derandomize=True, max_examples=30)
+hypothesis.settings.load_profile('tests')
+
+
+def pytest_configure(config):
+    """Moves data sets and caches to a temporary folder, before TFDS is imported; xdist's workers inherit it."""
+    if not hasattr(config, 'workerinput'):
+        home = tempfile.mkdtemp(prefix='unet_vae_jax_tests_')
+        config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
+        os.environ.update(TFDS_DATA_DIR=f'{home}/data', XDG_CACHE_HOME=f'{home}/cache')
+
+
+@pytest.fixture(autouse=True, scope='session')
+def no_network():
+    """Refuses every connection that would leave this machine, and every name that is not local."""
+    connect, getaddrinfo = socket.socket.connect, socket.getaddrinfo
+
+    def guarded_connect(self, address):
+        if self.family != socket.AF_UNIX and address[0] not in ('localhost', '127.0.0.1', '::1'):
+            raise ConnectionError(f'tests have no network: {address}')
+        return connect(self, address)
+
+    def guarded_getaddrinfo(host, *args, **kwargs):
+        if host not in (None, 'localhost', '127.0.0.1', '::1'):
+            raise ConnectionError(f'tests have no network: {host}')
+        return getaddrinfo(host, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, 'connect', guarded_connect)
+        patch.setattr(socket, 'getaddrinfo', guarded_getaddrinfo)
+        yield
+
+
+@pytest.fixture
+def strict_dtypes():
+    """For our own losses, metrics and forwards; optax does not survive it."""
+    with jax.numpy_dtype_promotion('strict'):
+        yield
+
+
+@pytest.fixture
+def config():
+    """The demo, shrunk: 9 steps of 8 images of 16x16 pixels, evaluated on 13."""
+    config = unet_mp_tr_ce.get_config('demo')
+    config.update({'num_epochs': 2, 'batch_size': 8, 'eval_batch_size': 8, 'log_every_steps': 2,
+                   'eval_every_epochs': 1})
+    config.data.image_size = 16
+    config.model.update({'width': 4, 'multipliers': (1, 2)})
+    config.optimizer.ema_decay = 0.5
+    return config
+
+
+@pytest.fixture
+def pets(config):
+    """The `data` section of `config`, with the synthetic pets prepared; workers wait for the first."""
+    from common import data
+    from unet import synthetic  # noqa: F401  (registers it)
+    with open(f'{pathlib.Path(os.environ["TFDS_DATA_DIR"]).parent}/lock', 'w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        data.prepared_builder(config.data)
+    return config.data
+
+
+def make_tiny_task(config, **loads):
+    """The segmentation task on 36 training and 13 test examples, drawn at the size they are used at.
+
+    `loads` replaces the number of examples of a split. `task.traces` counts the traces of the loss, by stage.
+    """
+    from unet.task import SegmentationTask
+
+    @dataclasses.dataclass(frozen=True)
+    class TinyTask(SegmentationTask):
+        traces: Counter = dataclasses.field(default_factory=Counter)
+
+        def load(self, split):
+            number = {'train': 36, 'test': 13, **loads}[split]
+            return draw_pets(split, number, self.config.data.image_size)
+
+        def loss(self, params, batch_stats, constants, batch, keys, stage):
+            self.traces[stage] += 1
+            return super().loss(params, batch_stats, constants, batch, keys, stage)
+
+    return TinyTask(config)
+
+
+@functools.cache
+def draw_pets(split, number, size):
+    from unet import synthetic
+    examples = [synthetic.example(0, split, index, size) for index in range(number)]
+    images, masks, _ = (np.stack(values) for values in zip(*examples, strict=True))
+    return {'image': images, 'labels': masks - np.uint8(1)}
+
+
+@pytest.fixture
+def tiny_task(config):
+    return make_tiny_task(config)
+
+
+def train_steps(task, steps, *, devices=None, dispatch=1):
+    """The trainer, the state after so many steps, and the summary of each dispatch on the way."""
+    from common import data, parallel, train
+    devices = parallel.Devices(devices)
+    trainer = train.Trainer(task, data.Feed(task.load('train'), devices), devices)
+    state, constants = devices.replicate(trainer.init())
+    summaries = []
+    for step in range(0, steps, dispatch):
+        state, sums = trainer(state, constants, step, dispatch)
+        summaries.append(task.summarize(jax.tree.map(np.asarray, sums)))
+    return trainer, state, summaries

@@ -1,0 +1,90 @@
+"""Saving, restoring, and noticing damage."""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from common.checkpoint import Checkpoints
+from common.errors import UserError
+from common.parallel import Devices
+
+
+@pytest.fixture
+def items():
+    noise = np.random.default_rng(0).normal(size=(300, 300)).astype(np.float32)
+    return {'average': {'w': jnp.asarray(noise), 'b': jnp.arange(3.0)},
+            'training': {'step': jnp.int32(7), 'w': jnp.asarray(noise[::-1]), 'nested': [jnp.ones((2, 2))]}}
+
+
+def save(workdir, items, *steps):
+    with Checkpoints(workdir) as checkpoints:
+        for step in steps:
+            checkpoints.save(step, items)
+
+
+def restore(workdir, items):
+    with Checkpoints(workdir) as checkpoints:
+        return checkpoints.restore(jax.tree.map(jnp.zeros_like, items))
+
+
+def assert_equal(tree, expected):
+    assert jax.tree.structure(tree) == jax.tree.structure(expected)
+    jax.tree.map(np.testing.assert_array_equal, tree, expected)
+
+
+def test_round_trip(tmp_path, items):
+    save(tmp_path, items, 7)
+    assert_equal(restore(tmp_path, items), items)
+
+
+def test_average_alone_can_be_restored(tmp_path, items):
+    save(tmp_path, items, 7)
+    part = {'average': items['average']}
+    assert_equal(restore(tmp_path, part), part)
+
+
+@pytest.mark.parametrize('saved, restored', [(4, 1), (1, 4)])
+def test_number_of_devices_may_change(tmp_path, items, saved, restored):
+    before, after = (Devices(jax.devices()[:count]) for count in (saved, restored))
+    save(tmp_path, before.replicate(items), 7)
+    found = restore(tmp_path, after.replicate(items))
+    assert_equal(found, items)
+    assert {len(leaf.devices()) for leaf in jax.tree.leaves(found)} == {restored}
+
+
+def test_relative_work_directory(tmp_path, items, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save(pathlib.Path('runs/one'), items, 7)
+    assert_equal(restore(pathlib.Path('runs/one'), items), items)
+
+
+def test_newest_two_are_kept(tmp_path, items):
+    save(tmp_path, items, 1, 2, 3)
+    assert sorted(path.name for path in (tmp_path / 'checkpoints').iterdir()) == ['2', '3']
+
+
+def test_step_that_is_already_saved_is_left_alone(tmp_path, items):
+    save(tmp_path, items, 7, 7)
+    assert_equal(restore(tmp_path, items), items)
+
+
+def test_no_checkpoint_is_a_mistake_with_a_remedy(tmp_path, items):
+    with pytest.raises(UserError, match='no checkpoint in .*train first'):
+        restore(tmp_path, items)
+
+
+@pytest.mark.parametrize('damage', ['flip', 'truncate'])
+@pytest.mark.parametrize('steps, remedy', [((7,), 'no older one; remove .*checkpoints to start again'),
+                                           ((3, 7), 'remove .*checkpoints/7 to go on from step 3')])
+def test_damage_is_noticed(tmp_path, items, damage, steps, remedy):
+    save(tmp_path, items, *steps)
+    largest = max((tmp_path / 'checkpoints' / '7').rglob('*'), key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 4
+    largest.write_bytes(content if damage == 'flip' else content[:len(content) // 2])
+    with pytest.raises(UserError, match=f'checkpoint of step 7 is damaged.*{remedy}') as caught:
+        restore(tmp_path, items)
+    assert '\n' not in str(caught.value)

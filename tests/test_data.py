@@ -1,0 +1,127 @@
+"""Reading, decoding and ordering examples."""
+
+import os
+import pathlib
+
+from hypothesis import given, strategies as st
+import numpy as np
+import pytest
+
+from common import data
+from common.errors import UserError
+from unet.task import decode_example
+
+SIZES = st.integers(1, 30)
+
+
+def example(mask, height=12, width=9):
+    rng = np.random.default_rng(0)
+    return {'image': rng.integers(0, 256, (height, width, 3), np.uint8), 'segmentation_mask': mask[..., None],
+            'file_name': b'Abyssinian_34.jpg'}
+
+
+def test_decoding_maps_the_trimap_to_classes():
+    mask = np.random.default_rng(0).integers(1, 4, (8, 8), np.uint8)
+    decoded = decode_example(example(mask, 8, 8), 8)
+    np.testing.assert_array_equal(decoded['labels'], mask.astype(int) - 1)
+    np.testing.assert_array_equal(decoded['image'], example(mask, 8, 8)['image'])
+    assert decoded['labels'].dtype == decoded['image'].dtype == np.uint8
+
+
+@pytest.mark.parametrize('size', [4, 7, 32])
+def test_resizing_makes_no_new_label(size):
+    mask = np.random.default_rng(0).choice([1, 3], (12, 9)).astype(np.uint8)
+    decoded = decode_example(example(mask), size)
+    assert decoded['image'].shape == (size, size, 3) and decoded['labels'].shape == (size, size)
+    assert {*np.unique(decoded['labels'])} == {0, 2}
+
+
+@pytest.mark.parametrize('value', [0, 4])
+def test_impossible_label_names_the_file(value):
+    mask = np.full((12, 9), 2, np.uint8)
+    mask[3, 4] = value
+    with pytest.raises(UserError, match='Abyssinian_34.jpg'):
+        decode_example(example(mask), 8)
+
+
+@given(size=SIZES, batch_size=st.integers(1, 40), seed=st.integers(0, 5))
+def test_every_epoch_holds_every_example_once(size, batch_size, seed):
+    steps = -(-3 * size // batch_size)
+    order = np.concatenate([data.batch_indices(seed, step, batch_size, size) for step in range(steps)])
+    for epoch in range(3):
+        np.testing.assert_array_equal(np.sort(order[epoch * size:(epoch + 1) * size]), np.arange(size))
+
+
+def test_order_is_a_function_of_seed_and_step_alone():
+    forwards = [data.batch_indices(0, step, 8, 20) for step in range(10)]
+    backwards = [data.batch_indices(0, step, 8, 20) for step in reversed(range(10))]
+    np.testing.assert_array_equal(forwards, backwards[::-1])
+    halves = np.concatenate([data.batch_indices(0, step, 4, 20) for step in range(20)])
+    np.testing.assert_array_equal(np.concatenate(forwards), halves)
+    assert np.any(data.batch_indices(1, 0, 20, 20) != data.batch_indices(0, 0, 20, 20))
+    assert np.any(data.batch_indices(0, 1, 20, 20) != data.batch_indices(0, 0, 20, 20))
+
+
+@given(size=SIZES, batch_size=st.integers(1, 40))
+def test_evaluation_covers_every_example_once(size, batch_size):
+    batches = [*data.padded_batches(size, batch_size)]
+    assert all(index.shape == valid.shape == (batch_size,) for index, valid in batches)
+    assert all(np.all((index >= 0) & (index < size)) for index, _ in batches)
+    np.testing.assert_array_equal(np.concatenate([index[valid] for index, valid in batches]), np.arange(size))
+
+
+def test_decoded_copy_is_used_and_replaced_when_damaged(pets, tmp_path, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    decoded = data.load(pets, 'test', decode_example)
+    again = data.load(pets, 'test', lambda *_: pytest.fail('the copy was not used'))
+    (copy,) = (path for path in tmp_path.rglob('*') if path.is_file())
+    content = copy.read_bytes()
+    flipped = bytearray(content)
+    flipped[len(content) // 2] ^= 1
+    for damaged in (content[:len(content) // 2], b'', flipped):
+        copy.write_bytes(damaged)
+        mended = data.load(pets, 'test', decode_example)
+        assert copy.read_bytes() == content
+        for arrays in (again, mended):
+            assert arrays.keys() == decoded.keys()
+            for name in decoded:
+                np.testing.assert_array_equal(arrays[name], decoded[name])
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason='root may write anywhere')
+def test_cache_that_cannot_be_written_costs_nothing_but_time(pets, tmp_path, monkeypatch):
+    tmp_path.chmod(0o500)
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    assert len(data.load(pets, 'test', decode_example)['image']) == 256
+
+
+def test_validation_examples_are_not_trained_on(pets):
+    whole = data.load(pets, 'train', decode_example)['image']
+    pets.validation_examples = 100
+    train, validation = (data.load(pets, split, decode_example)['image'] for split in ('train', 'validation'))
+    assert (len(train), len(validation)) == (412, 100)
+    np.testing.assert_array_equal(np.concatenate([train, validation]), whole)
+    assert not {image.tobytes() for image in train} & {image.tobytes() for image in validation}
+
+
+@pytest.mark.parametrize('name', ['no_such_pets', 'oxford_iiit_pet'])
+def test_data_set_that_is_not_there_says_how_to_get_it(config, tmp_path, name):
+    config.data.update({'name': name, 'dir': str(tmp_path)})
+    with pytest.raises(UserError, match=rf'{name}.*data\.dir.*data\.manual_dir.*:demo') as caught:
+        data.load(config.data, 'train', decode_example)
+    assert '\n' not in str(caught.value)
+
+
+def test_split_without_examples_is_named(pets):
+    pets.validation_examples = 512
+    with pytest.raises(UserError, match='no examples.*data.validation_examples'):
+        data.load(pets, 'train', decode_example)
+
+
+def test_prepared_data_are_the_drawings(pets):
+    from unet import synthetic
+    pets.image_size = synthetic.SIZE
+    labels = data.load(pets, 'test', decode_example)['labels']
+    masks = [synthetic.example(synthetic.SEED, 'test', index)[1] for index in range(5)]
+    assert sorted(mask.tobytes() for mask in masks) <= sorted(label.tobytes() for label in labels + np.uint8(1))
+    assert len(labels) == 256 and pathlib.Path(os.environ['TFDS_DATA_DIR']).is_dir()

@@ -1,0 +1,46 @@
+"""Fast layers against the plain ones."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from common.layers import bilinear_upsample, max_pool
+from unet.model import TransposedConv
+
+
+@pytest.fixture
+def images():
+    return jnp.asarray(np.random.default_rng(0).normal(2, 3, (8, 4, 6, 5)), jnp.float32)
+
+
+def assert_same_function(one, other, x, **tolerance):
+    """Compares outputs, and gradients with respect to `x` of a random weighting of the outputs."""
+    (output, backward), (expected, expected_backward) = jax.vjp(one, x), jax.vjp(other, x)
+    weights = jax.random.normal(jax.random.key(1), output.shape)
+    np.testing.assert_allclose(output, expected, **tolerance)
+    np.testing.assert_allclose(backward(weights)[0], expected_backward(weights)[0], **tolerance)
+
+
+def test_max_pool_equals_flax(images):
+    assert_same_function(max_pool, lambda x: nn.max_pool(x, (2, 2), (2, 2)), images)
+
+
+def test_bilinear_upsample_equals_jax_image_resize(images):
+    assert_same_function(bilinear_upsample, lambda x: jax.image.resize(x, (8, 8, 12, 5), 'bilinear'), images,
+                         rtol=1e-5, atol=1e-5)
+
+
+def test_transposed_conv_equals_flax(images):
+    layer = TransposedConv(3, jnp.float32)
+    params = layer.init(jax.random.key(0), images)['params']
+    (name, dense), = params.items()
+    bias = np.array([0.5, -1, 2], np.float32)
+    params = {name: {'kernel': dense['kernel'], 'bias': np.tile(bias, 4)}}
+    # [in, 4 F] to [2, 2, in, F]; flax convolves, so its kernel runs backwards.
+    kernel = dense['kernel'].reshape(5, 2, 2, 3).transpose(1, 2, 0, 3)[::-1, ::-1]
+    assert_same_function(
+        lambda x: layer.apply({'params': params}, x),
+        lambda x: nn.ConvTranspose(3, (2, 2), (2, 2)).apply({'params': {'kernel': kernel, 'bias': bias}}, x),
+        images, rtol=1e-5, atol=1e-5)

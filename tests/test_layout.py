@@ -1,0 +1,34 @@
+"""What may import what, and how much main.py may do."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def imported_packages(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition('.')[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module.partition('.')[0]
+
+
+@pytest.mark.parametrize('package, others', [('unet', {'vae'}), ('vae', {'unet'}), ('common', {'unet', 'vae'})])
+def test_packages_do_not_know_each_other(package, others):
+    for path in (ROOT / package).rglob('*.py'):
+        assert not others & {*imported_packages(path)}, path
+
+
+def test_main_is_short():
+    assert len((ROOT / 'main.py').read_text().splitlines()) < 100
+
+
+def test_tensorflow_is_not_imported_before_it_is_needed():
+    code = 'import sys, main, common.train, unet.task; print("tensorflow" in sys.modules)'
+    result = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == 'False'

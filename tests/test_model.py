@@ -1,0 +1,92 @@
+"""The U-Net in its four variants."""
+
+from itertools import product
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from common.errors import UserError
+from common.parallel import AXIS, Devices
+from unet.losses import LOSSES
+from unet.model import DOWN, UP, UNet
+
+VARIANTS = [*product(DOWN, UP)]
+PARAMETERS = {('max_pool', 'transposed_conv'): 0, ('max_pool', 'upsample'): 0,
+              ('strided_conv', 'transposed_conv'): 0, ('strided_conv', 'upsample'): 0}
+
+
+@pytest.fixture
+def images():
+    return jnp.asarray(np.random.default_rng(0).normal(size=(2, 16, 16, 3)), jnp.float32)
+
+
+@pytest.fixture
+def labels():
+    return jnp.asarray(np.random.default_rng(1).integers(0, 3, (2, 16, 16)))
+
+
+def initialised(model, images):
+    return jax.jit(lambda x: model.init(jax.random.key(0), x, train=False))(images)
+
+
+@pytest.mark.parametrize('size', [64, 240])
+@pytest.mark.parametrize('variant', VARIANTS)
+def test_output_shape_and_number_of_parameters(variant, size):
+    model = UNet((32, 64, 128, 256, 256), 3, *variant)
+    images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
+    logits, variables = jax.eval_shape(lambda x: model.init_with_output(jax.random.key(0), x, False), images)
+    assert (logits.shape, logits.dtype) == ((2, size, size, 3), jnp.float32)
+    assert sum(p.size for p in jax.tree.leaves(variables['params'])) == PARAMETERS[variant]
+
+
+@pytest.mark.parametrize('size', [(100, 96), (96, 100), (8, 16)])
+def test_size_that_does_not_halve_is_refused(size):
+    with pytest.raises(UserError, match='does not halve 4 times.*multiple of 16'):
+        initialised(UNet((4,) * 5, 3), jnp.zeros((1, *size, 3)))
+
+
+@pytest.mark.parametrize('variant', VARIANTS)
+def test_training_starts_at_the_entropy_of_three_classes(variant, images, labels):
+    model = UNet((4, 8), 3, *variant)
+    with jax.numpy_dtype_promotion('strict'):
+        logits, _ = jax.jit(lambda x: model.init_with_output(jax.random.key(0), x, train=False))(images)
+        loss = LOSSES['cross_entropy'](logits=logits, labels=labels)
+    np.testing.assert_allclose(loss, np.log(3), atol=0.05)
+
+
+@pytest.mark.parametrize('variant', VARIANTS)
+def test_every_parameter_gets_a_gradient(variant, images, labels):
+    model = UNet((4, 8), 3, *variant)
+    variables = initialised(model, images)
+
+    @jax.jit
+    @jax.grad
+    def gradient(params):
+        logits, _ = model.apply(variables | {'params': params}, images, train=True, mutable='batch_stats')
+        return jnp.mean(LOSSES['cross_entropy'](logits=logits, labels=labels))
+
+    gradients = jax.tree.leaves_with_path(gradient(variables['params']))
+    assert not [path for path, g in gradients if not np.abs(g).max() > 1e-7]
+
+
+def test_bfloat16_computes_close_to_float32_and_returns_float32(images):
+    variables = initialised(UNet((4, 8), 3), images)
+    exact, rough = (UNet((4, 8), 3, dtype=dtype).apply(variables, images, train=False)
+                    for dtype in (jnp.float32, jnp.bfloat16))
+    assert rough.dtype == jnp.float32 and np.any(exact != rough)
+    np.testing.assert_allclose(exact, rough, atol=0.05)
+
+
+def test_batch_statistics_are_those_of_the_whole_batch_on_every_device(images):
+    model, images = UNet((4, 8), 3, axis_name=AXIS), jnp.concatenate([images, 2 * images + 1])
+    variables, outcomes = initialised(model, images), []
+    for count in (1, 4):
+        step = Devices(jax.devices()[:count]).map(
+            lambda variables, x: model.apply(variables, x, train=True, mutable='batch_stats'),
+            in_axes=(None, 0), out_axes=(0, None))
+        logits, updates = step(variables, images.reshape(count, -1, 16, 16, 3))
+        outcomes.append((logits.reshape(4, 16, 16, 3), *jax.tree.leaves(updates)))
+    for one, four in zip(*outcomes, strict=True):
+        np.testing.assert_allclose(one, four, rtol=1e-5, atol=1e-5)

@@ -1,13 +1,27 @@
 """What a work directory says of its run: config.json, and whether another start agrees with it."""
 
+from collections.abc import Mapping
 import json
+import math
 import pathlib
 
 from ml_collections import ConfigDict
 
-from common.errors import UserError
+from common.errors import UserError, check_choice
 
 FILE = 'config.json'
+
+
+def check(config: ConfigDict) -> None:
+    """Raises UserError for values that no task can work with."""
+    check_choice('dtype', config.dtype, ('float32', 'bfloat16'))
+    flat = flatten(config)
+    for name in ('num_epochs', 'batch_size', 'eval_batch_size', 'log_every_steps', 'data.image_size'):
+        if flat[name] < 1:
+            raise UserError(f'{name} is {flat[name]}; it must be at least 1')
+    for name in ('seed', 'eval_every_epochs', 'steps_per_dispatch', 'data.validation_examples'):
+        if flat[name] < 0:
+            raise UserError(f'{name} is {flat[name]}; it must not be negative')
 
 
 def load(workdir: pathlib.Path) -> ConfigDict:
@@ -23,14 +37,14 @@ def load(workdir: pathlib.Path) -> ConfigDict:
 
 
 def save(config: ConfigDict, workdir: pathlib.Path) -> None:
-    """Writes config.json, or checks that the one which is there says the same.
+    """Writes config.json; where the work directory holds a checkpoint, only if the old one says the same.
 
     Raises:
         UserError: the work directory cannot be written, or belongs to another configuration.
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        if (workdir / FILE).exists():
+        if any((workdir / 'checkpoints').glob('*')):
             check_same(load(workdir), config, workdir)
         write_text(workdir / FILE, config.to_json_best_effort(indent=2, sort_keys=True) + '\n')
     except OSError as error:
@@ -58,6 +72,16 @@ def flatten(config: ConfigDict) -> dict[str, object]:
         nested = flatten(ConfigDict(value)) if isinstance(value, dict) else None
         flat |= {name: value} if nested is None else {f'{name}.{key}': v for key, v in nested.items()}
     return flat
+
+
+def write_json(path: pathlib.Path, values: Mapping[str, object]) -> None:
+    """Writes a sorted JSON object, so that equal values are equal files."""
+    write_text(path, json.dumps(jsonable(values), indent=2, sort_keys=True) + '\n')
+
+
+def jsonable(values: Mapping[str, object]) -> dict[str, object]:
+    """NaN becomes null: JSON has no NaN."""
+    return {name: None if isinstance(v, float) and math.isnan(v) else v for name, v in values.items()}
 
 
 def write_text(path: pathlib.Path, text: str) -> None:

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import hashlib
 import os
 import pathlib
+import sys
 from typing import Any
 import zipfile
 
@@ -33,7 +34,11 @@ def load(config, split: str, decode: Callable[[dict, int], dict[str, np.ndarray]
         UserError: the data set is not there and cannot be had, or has no examples.
     """
     builder = prepared_builder(config)
-    source = builder.as_data_source(split=tfds_split(config, split))
+    try:
+        source = builder.as_data_source(split=tfds_split(config, split))
+    except ValueError as error:  # An unknown split, or more validation examples than there are.
+        raise UserError(f'{config.name} has no split {tfds_split(config, split)!r} ({error}); lower '
+                        'data.validation_examples or check data.dir') from error
     if not len(source):
         raise UserError(f'{config.name} has no examples in split {split!r}; check data.dir and '
                         'data.validation_examples')
@@ -67,7 +72,7 @@ def prepared_builder(config) -> tfds.core.DatasetBuilder:
         raise UserError(f'TFDS knows no data set {config.name!r}; {advice}') from error
     if builder.is_prepared():
         return builder
-    logging.info('preparing %s in %s; this is done once', config.name, builder.data_path)
+    print(f'preparing {config.name} in {builder.data_path}; this is done once', file=sys.stderr)
     download = tfds.download.DownloadConfig(manual_dir=config.manual_dir or None)
     try:
         builder.download_and_prepare(download_config=download, file_format='array_record')

@@ -1,7 +1,6 @@
 """Exact metrics over a whole split: every example counts once, whatever the batch size."""
 
 from collections.abc import Callable
-import json
 import pathlib
 from typing import Any
 
@@ -16,6 +15,7 @@ from common.parallel import Devices
 from common.writers import save_images
 
 FIGURE_EXAMPLES = 8
+RESULTS = 'results.json'
 
 
 class Evaluation:
@@ -63,10 +63,13 @@ class Evaluation:
 
     def figures(self, variables, constants) -> dict[str, np.ndarray]:
         """The task's pictures of a fixed set of test examples, spread evenly over the split."""
-        feed = self.feed('test')
-        index = np.linspace(0, feed.size - 1, min(FIGURE_EXAMPLES, feed.size)).round().astype(np.int32)
-        examples = {name: np.asarray(array[index]) for name, array in feed.arrays.items()} | {'index': index}
-        return self.task.figures(variables, constants, examples, Keys(self.root, 0))
+        return self.task.figures(variables, constants, fixed_examples(self.feed('test')), Keys(self.root, 0))
+
+
+def fixed_examples(feed: data.Feed) -> dict[str, np.ndarray]:
+    """The same examples in every run, spread evenly over the split, with their `index` in it."""
+    index = np.linspace(0, feed.size - 1, min(FIGURE_EXAMPLES, feed.size)).round().astype(np.int32)
+    return {name: np.asarray(array[index]) for name, array in feed.arrays.items()} | {'index': index}
 
 
 def add(totals, sums):
@@ -80,11 +83,6 @@ def add(totals, sums):
 def numbers(results: dict[str, Any]) -> dict[str, float]:
     """The measured values among the results."""
     return {name: value for name, value in results.items() if isinstance(value, float)}
-
-
-def save_results(workdir: pathlib.Path, results: dict[str, Any]) -> None:
-    """Writes results.json, sorted, so that equal results are equal files."""
-    config_lib.write_text(workdir / 'results.json', json.dumps(results, indent=2, sort_keys=True) + '\n')
 
 
 def restore(task, workdir: pathlib.Path, devices: Devices):
@@ -102,6 +100,6 @@ def evaluate(task, workdir: pathlib.Path) -> dict[str, Any]:
     variables, constants, step = restore(task, workdir, devices)
     evaluation = Evaluation(task, devices)
     results = evaluation.results(variables, constants, step, lambda: None)
-    save_results(workdir, results)
+    config_lib.write_json(workdir / RESULTS, results)
     save_images(workdir, evaluation.figures(variables, constants))
     return results

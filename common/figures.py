@@ -29,22 +29,39 @@ def smooth(values: np.ndarray, weight: float = 0.6) -> np.ndarray:
 
 
 def curves(workdir: pathlib.Path, names: tuple[str, ...]) -> np.ndarray:
-    """The named metrics against the step, a panel each and a line for each split, raw and smoothed."""
+    """The named metrics of one run against the step, a panel each and a line for each split."""
     lines = read_metrics(workdir)
     fig, axes = plt.subplots(1, len(names), figsize=(4.2 * len(names), 3.2), layout='constrained',
                              squeeze=False)
     for axis, name in zip(axes[0], names, strict=True):
         for number, split in enumerate(('train', 'validation', 'test')):
-            points = [(line['step'], line[name]) for line in lines if line['split'] == split and name in line]
-            if points:
-                draw_curve(axis, np.array(points, float), f'{split}', f'C{number}')
-        axis.set(title=name.replace('_', ' '), xlabel='step')
-        axis.grid(alpha=0.3)
-        axis.legend(fontsize=8)
+            draw_curve(axis, lines, split, name, label=split, color=f'C{number}')
+        finish_curves(axis, name)
     return figure_to_image(fig)
 
 
-def draw_curve(axis, points: np.ndarray, label: str, color: str) -> None:
-    """Points `[N, 2]`: the raw values faintly, the smoothed ones over them."""
-    axis.plot(*points.T, color=color, alpha=0.3, linewidth=1)
-    axis.plot(points[:, 0], smooth(points[:, 1]), color=color, linewidth=1.8, label=f'{label} (smoothed)')
+def compare_curves(runs: dict[str, list[dict]], name: str) -> np.ndarray:
+    """One metric of several runs (lines of metrics.jsonl by name): training beside test."""
+    fig, axes = plt.subplots(1, 2, figsize=(11, 4), layout='constrained', sharey=True)
+    for axis, split in zip(axes, ('train', 'test'), strict=True):
+        for number, (run, lines) in enumerate(runs.items()):
+            draw_curve(axis, lines, split, name, label=run, color=f'C{number}')
+        finish_curves(axis, f'{name}, {split}')
+    return figure_to_image(fig)
+
+
+def draw_curve(axis, lines: list[dict], split: str, name: str, label: str, color: str) -> None:
+    """The raw values faintly, the smoothed ones over them; nothing where there are none."""
+    points = np.array([(line['step'], line[name]) for line in lines
+                       if line['split'] == split and line.get(name) is not None], float).reshape(-1, 2)
+    if len(points):
+        axis.plot(*points.T, color=color, alpha=0.3, linewidth=1)
+        axis.plot(points[:, 0], smooth(points[:, 1]), color=color, linewidth=1.8, label=label)
+
+
+def finish_curves(axis, title: str) -> None:
+    """Title, axes, grid, and a legend that says what the two lines are."""
+    axis.set(title=title.replace('_', ' '), xlabel='step')
+    axis.grid(alpha=0.3)
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(fontsize=8, title='smoothed (raw: faint)', title_fontsize=7)

@@ -17,8 +17,8 @@ import optax
 from common import config as config_lib
 from common import data, figures, optimizer
 from common.checkpoint import Checkpoints
-from common.errors import UserError
-from common.evaluate import Evaluation, numbers, save_results
+from common.errors import Diverged, Interrupted, UserError
+from common.evaluate import RESULTS, Evaluation, numbers
 from common.keys import Keys
 from common.parallel import AXIS, Devices
 from common.writers import Writer, progress
@@ -43,19 +43,6 @@ class TrainState(NamedTuple):
     sums: Any
 
 
-class Interrupted(Exception):
-    """The run was asked to stop, and has saved its state; `signum` says by which signal."""
-
-    def __init__(self, signum: int, step: int):
-        super().__init__(f'stopped at step {step} by {signal.Signals(signum).name}; the state is saved: '
-                         'start the same command again to go on')
-        self.signum = signum
-
-
-class Diverged(Exception):
-    """Loss or gradient is no longer finite."""
-
-
 class StopRequest:
     """Turns the first SIGINT or SIGTERM into a wish that the loop fulfils; the second acts at once."""
 
@@ -72,6 +59,7 @@ class StopRequest:
     def receive(self, signum, frame):
         self.__exit__()
         self.signum = signum
+        print('\nstopping: the state will be saved first; once more to leave at once', file=sys.stderr)
 
     def poll(self) -> None:
         """Raises StopAsked once a signal has come."""
@@ -186,7 +174,8 @@ class Run:
 
     def __init__(self, task, workdir: pathlib.Path, stop: StopRequest):
         self.task, self.workdir, self.stop = task, workdir, stop
-        config, devices = self.config, _ = task.config, Devices()
+        config, devices = task.config, Devices()
+        self.config = config
         devices.check_batch(config.batch_size)
         config_lib.save(config, workdir)
         train_feed = data.Feed(task.load('train'), devices)
@@ -220,7 +209,7 @@ class Run:
                 return self.finish()
             except StopAsked:
                 self.save()
-                raise Interrupted(self.stop.signum, self.step) from None
+                raise Interrupted(self.step, self.stop.signum) from None
 
     def advance(self) -> None:
         """Sends off the next steps, then reads the values of the ones before."""
@@ -293,7 +282,7 @@ class Run:
         results = self.evaluation.results(self.state.average, self.constants, self.step, self.stop.poll)
         if not self.writer.has(self.step, 'test'):
             self.report('test', numbers(results))
-        save_results(self.workdir, results)
+        config_lib.write_json(self.workdir / RESULTS, results)
         return results
 
 

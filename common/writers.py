@@ -46,7 +46,7 @@ class Writer:
         if not self.active:
             return
         with self.path.open('a') as file:
-            file.write(json.dumps({'step': step, 'split': split, **values}) + '\n')
+            file.write(json.dumps(config_lib.jsonable({'step': step, 'split': split, **values})) + '\n')
         if self.tensorboard:
             self.tensorboard.write_scalars(step, {f'{split}/{name}': v for name, v in values.items()})
 

@@ -6,6 +6,7 @@ from common.figures import figure_to_image, plt
 from unet.metrics import CLASSES
 
 COLORS = np.array([[230, 120, 40], [45, 90, 150], [250, 240, 200]], np.uint8)  # In the order of CLASSES.
+WRONG = (0.85, 0.1, 0.1)
 
 
 def prediction_grid(images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray,
@@ -21,20 +22,38 @@ def prediction_grid(images: np.ndarray, labels: np.ndarray, probabilities: np.nd
         uint8 `[height, width, 3]`.
     """
     predictions = probabilities.argmax(-1)
-    titles = ('image', 'truth', 'prediction', 'overlay', 'wrong pixels')
-    fig, axes = plt.subplots(len(images), len(titles), squeeze=False, layout='constrained',
-                             figsize=(1.7 * len(titles), 1.75 * len(images) + 0.5))
-    for row, image, truth, prediction, i in zip(axes, images, labels, predictions, index, strict=True):
-        wrong = truth != prediction
-        panels = (image, COLORS[truth], COLORS[prediction], overlay(image, prediction),
-                  np.where(wrong[..., None], [0.85, 0.1, 0.1], 0.35 * image + 0.65))
-        for axis, panel in zip(row, panels, strict=True):
-            axis.imshow(panel, interpolation='nearest')
+    wrong = predictions != labels
+    columns = {
+        'image': images,
+        'truth': COLORS[labels],
+        'prediction': COLORS[predictions],
+        'overlay': np.stack([overlay(*pair) for pair in zip(images, predictions, strict=True)]),
+        'wrong pixels': np.where(wrong[..., None], WRONG, 0.35 * images + 0.65),
+    }
+    return grid(columns, index, {'wrong pixels': wrong})
+
+
+def comparison_grid(images: np.ndarray, labels: np.ndarray, predictions: dict[str, np.ndarray],
+                    index: np.ndarray) -> np.ndarray:
+    """One row an example: input, truth, and the prediction `[B, H, W]` of each run. Returns uint8 RGB."""
+    columns = {'image': images, 'truth': COLORS[labels]} | {n: COLORS[p] for n, p in predictions.items()}
+    return grid(columns, index, {name: p != labels for name, p in predictions.items()})
+
+
+def grid(columns: dict[str, np.ndarray], index: np.ndarray, wrong: dict[str, np.ndarray]) -> np.ndarray:
+    """Draws `[B, H, W, 3]` pictures by title; under those in `wrong`, the share of wrong pixels."""
+    rows = len(index)
+    fig, axes = plt.subplots(rows, len(columns), squeeze=False, layout='constrained',
+                             figsize=(1.7 * len(columns), 1.75 * rows + 0.5))
+    for column, (title, pictures) in zip(axes.T, columns.items(), strict=True):
+        column[0].set_title(title, fontsize=8)
+        for row, axis in enumerate(column):
+            axis.imshow(pictures[row], interpolation='nearest')
             axis.set(xticks=[], yticks=[])
-        row[0].set_ylabel(f'test {i}', fontsize=8)
-        row[4].set_xlabel(f'{wrong.mean():.1%} wrong', fontsize=8)
-    for axis, title in zip(axes[0], titles, strict=True):
-        axis.set_title(title, fontsize=9)
+            if title in wrong:
+                axis.set_xlabel(f'{wrong[title][row].mean():.1%} wrong', fontsize=8)
+    for axis, i in zip(axes[:, 0], index, strict=True):
+        axis.set_ylabel(f'test {i}', fontsize=8)
     patches = [plt.Rectangle((0, 0), 1, 1, color=color / 255) for color in COLORS]
     fig.legend(patches, CLASSES, loc='outside lower center', ncols=len(CLASSES), fontsize=8, frameon=False)
     return figure_to_image(fig)

@@ -116,6 +116,14 @@ class SegmentationTask:
         return {'predictions': figures.prediction_grid(images, examples['labels'], np.asarray(probabilities),
                                                        examples['index'])}
 
+    def compare(self, runs: dict[str, tuple], examples) -> dict[str, np.ndarray]:
+        """One picture of the same examples, segmented by several runs: name to (task, variables, constants)."""
+        images = examples['image'] / np.float32(255)
+        predictions = {name: np.asarray(jax.jit(task.logits)(variables, images)).argmax(-1)
+                       for name, (task, variables, _) in runs.items()}
+        return {'predictions': figures.comparison_grid(images, examples['labels'], predictions,
+                                                       examples['index'])}
+
 
 def decode_example(example: dict[str, Any], size: int) -> dict[str, np.ndarray]:
     """One TFDS example to `image` uint8 `[size, size, 3]` and `labels` uint8 `[size, size]`.

@@ -1,0 +1,24 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test clean
+
+demo: .venv/ready  ## Train on embedded data, evaluate from the checkpoint, show where the pictures are.
+	$(BIN)/python main.py --config=configs/unet_mp_tr_ce.py:demo
+	$(BIN)/python main.py --mode=eval --workdir=runs/unet_mp_tr_ce_demo
+
+test: .venv/ready-dev  ## The whole test suite.
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests
+
+clean:  ## Forget the demo's run, so that it trains again.
+	rm -rf runs/*_demo
+
+.venv/ready: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; try make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet -r requirements.txt
+	touch $@
+
+.venv/ready-dev: .venv/ready requirements-dev.txt
+	$(BIN)/pip install --quiet -r requirements-dev.txt
+	touch $@

@@ -1,0 +1,48 @@
+"""Turns a mistake on the command line into one line and an exit code."""
+
+from collections.abc import Callable
+import sys
+
+from absl import app, flags
+
+from common.errors import Diverged, Interrupted, UserError
+
+
+def run(main: Callable[[], None], argv: list[str]) -> int:
+    """Parses the flags and calls `main`.
+
+    Returns:
+        The exit code: 0, 1 where training diverged, 2 for a mistake of the user's, 128 + n after signal n.
+    """
+    try:
+        parse(argv)
+        main()
+    except (UserError, Diverged) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1 if isinstance(error, Diverged) else 2
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        return 128 + stop.signum
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def parse(argv: list[str]) -> None:
+    """Parses the flags. Raises UserError in place of the many exceptions that absl and ml_collections have."""
+    app.define_help_flags()
+    try:
+        rest = flags.FLAGS(argv)[1:]
+        if flags.FLAGS.config is not None:
+            flags.FLAGS.config.task  # Only at the first use does a file that failed to load say so.
+    except UserError:
+        raise
+    except OSError as error:
+        raise UserError('the configuration file cannot be loaded; name one of configs/*.py') from error
+    except (AttributeError, KeyError) as error:  # A locked ConfigDict says no more than the key.
+        key = str(error).strip('"\'')
+        raise UserError(f'the configuration has no key {key!r}; its file lists them all') from error
+    except Exception as error:
+        raise UserError(f'{" ".join(str(error).split())}; --help lists the flags') from error
+    if rest:
+        raise UserError(f'{rest[0]!r} is not a flag; flags look like --config.seed=1')

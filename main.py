@@ -18,7 +18,8 @@ from common import cli
 from common import config as config_lib
 from common.errors import UserError
 
-TASKS = {'unet': ('unet.task', 'SegmentationTask')}
+TASKS = {'unet': ('unet.task', 'SegmentationTask'), 'vae': ('vae.task', 'VAETask'),
+         'classifier': ('vae.classifier', 'ClassifierTask')}
 MODES = ('train', 'eval', 'report')
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'Configuration file, e.g. configs/unet_mp_tr_ce.py; '
@@ -41,6 +42,7 @@ def main() -> None:
         config = config_lib.load(workdir)
     elif MODE.value == 'eval':
         config_lib.check_same(config_lib.load(workdir), config, workdir)
+    config = config_lib.adopt(config, workdir)
     results = {'train': train.train, 'eval': evaluate.evaluate}[MODE.value](make_task(config), workdir)
     print(json.dumps(results, indent=2, sort_keys=True))
     print(f'results and pictures are in {workdir} and {workdir / "figures"}')

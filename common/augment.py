@@ -84,3 +84,11 @@ def random_color(key: jax.Array, image: jax.Array, *, brightness: float, contras
     image = grey + s * (image - grey)
     mean = jnp.mean(image)
     return jnp.clip((mean + c * (image - mean)) * b, 0, 1)
+
+
+def cut_out(key: jax.Array, image: jax.Array, side: float) -> jax.Array:
+    """Blanks a square of `side` times the image's, anywhere in `[S, S, C]` (DeVries & Taylor 2017)."""
+    size = image.shape[0]
+    centre = jax.random.uniform(key, (2, 1), maxval=size)
+    inside = jnp.abs(jnp.arange(size)[None, :] - centre) < 0.5 * side * size
+    return jnp.where((inside[0][:, None] & inside[1][None, :])[..., None], 0.5, image)

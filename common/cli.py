@@ -3,7 +3,7 @@
 from collections.abc import Callable
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from common.errors import Diverged, Interrupted, UserError
 
@@ -14,6 +14,7 @@ def run(main: Callable[[], None], argv: list[str]) -> int:
     Returns:
         The exit code: 0, 1 where training diverged, 2 for a mistake of the user's, 128 + n after signal n.
     """
+    logging.set_verbosity(logging.ERROR)  # The libraries' advice is not for the user.
     try:
         parse(argv)
         main()

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 import json
 import math
 import pathlib
+import shutil
 
 from ml_collections import ConfigDict
 
@@ -28,12 +29,30 @@ def load(workdir: pathlib.Path) -> ConfigDict:
     """The configuration that the run in `workdir` was started with. Raises UserError where there is none."""
     path = workdir / FILE
     try:
-        return ConfigDict(json.loads(path.read_text()))
+        return at_home(ConfigDict(json.loads(path.read_text())), workdir)
     except FileNotFoundError as error:
         raise UserError(f'{workdir} holds no run ({path} is missing); name the work directory of one with '
                         '--workdir, or train first') from error
     except (ValueError, OSError) as error:
         raise UserError(f'{path} cannot be read ({error}); restore it from a copy') from error
+
+
+def at_home(config: ConfigDict, workdir: pathlib.Path) -> ConfigDict:
+    """The configuration with every `NAME_workdir` set to the copy in `workdir`/NAME, where there is one."""
+    for key in [key for key in config if key.endswith('_workdir')]:
+        copy = workdir / key.removesuffix('_workdir')
+        config[key] = str(copy) if (copy / FILE).exists() else config[key]
+    return config
+
+
+def adopt(config: ConfigDict, workdir: pathlib.Path) -> ConfigDict:
+    """Copies the work directories that a configuration names into its own, so that this one is enough."""
+    for key in [key for key in config if key.endswith('_workdir')]:
+        source, copy = pathlib.Path(config[key]), workdir / key.removesuffix('_workdir')
+        if (source / FILE).exists() and not (copy / FILE).exists():
+            shutil.copytree(source / 'checkpoints', copy / 'checkpoints', dirs_exist_ok=True)
+            shutil.copy(source / FILE, copy / FILE)  # Last: it says that the copy is whole.
+    return at_home(config, workdir)
 
 
 def save(config: ConfigDict, workdir: pathlib.Path) -> None:

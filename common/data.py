@@ -5,16 +5,14 @@ from concurrent.futures import ThreadPoolExecutor
 import hashlib
 import os
 import pathlib
-import sys
 from typing import Any
 import zipfile
 
-from absl import logging
 import numpy as np
 from PIL import Image
 import tensorflow_datasets as tfds
 
-from common.errors import UserError
+from common.errors import UserError, notice
 from common.parallel import Devices
 
 CACHE_FORMAT = 1  # Raise it when decoding changes, so that old caches are left aside.
@@ -48,7 +46,7 @@ def load(config, split: str, decode: Callable[[dict, int], dict[str, np.ndarray]
             with np.load(cache) as arrays:
                 return dict(arrays)
         except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
-            logging.warning('decoding %s again: the copy in %s is damaged (%s)', config.name, cache, error)
+            notice(f'decoding {config.name} again: the copy in {cache} is damaged ({error})')
     arrays = decode_all(source, lambda example: decode(example, config.image_size))
     save_cache(cache, arrays)
     return arrays
@@ -72,7 +70,7 @@ def prepared_builder(config) -> tfds.core.DatasetBuilder:
         raise UserError(f'TFDS knows no data set {config.name!r}; {advice}') from error
     if builder.is_prepared():
         return builder
-    print(f'preparing {config.name} in {builder.data_path}; this is done once', file=sys.stderr)
+    notice(f'preparing {config.name} in {builder.data_path}; this is done once')
     download = tfds.download.DownloadConfig(manual_dir=config.manual_dir or None)
     try:
         builder.download_and_prepare(download_config=download, file_format='array_record')
@@ -129,7 +127,7 @@ def save_cache(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        logging.warning('the decoded copy of the data was not kept: %s', error)
+        notice(f'the decoded copy of the data was not kept: {error}')
 
 
 def resize_image(image: np.ndarray, size: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 """How a run ends before its end; common/cli.py turns each into one line and an exit code."""
 
 import signal
+import sys
 
 
 class UserError(Exception):
@@ -18,6 +19,11 @@ class Interrupted(Exception):
         super().__init__(f'stopped at step {step} by {signal.Signals(signum).name}; the state is saved: '
                          'start the same command again to go on')
         self.signum = signum
+
+
+def notice(text: str) -> None:
+    """Tells the user something that is not an error, in one line."""
+    print(text, file=sys.stderr)
 
 
 def check_choice(name: str, value: object, choices) -> None:

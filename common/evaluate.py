@@ -14,7 +14,6 @@ from common.keys import Keys
 from common.parallel import Devices
 from common.writers import save_images
 
-FIGURE_EXAMPLES = 8
 RESULTS = 'results.json'
 
 
@@ -63,12 +62,13 @@ class Evaluation:
 
     def figures(self, variables, constants) -> dict[str, np.ndarray]:
         """The task's pictures of a fixed set of test examples, spread evenly over the split."""
-        return self.task.figures(variables, constants, fixed_examples(self.feed('test')), Keys(self.root, 0))
+        examples = fixed_examples(self.feed('test'), self.task.figure_examples)
+        return self.task.figures(variables, constants, examples, Keys(self.root, 0))
 
 
-def fixed_examples(feed: data.Feed) -> dict[str, np.ndarray]:
+def fixed_examples(feed: data.Feed, count: int) -> dict[str, np.ndarray]:
     """The same examples in every run, spread evenly over the split, with their `index` in it."""
-    index = np.linspace(0, feed.size - 1, min(FIGURE_EXAMPLES, feed.size)).round().astype(np.int32)
+    index = np.linspace(0, feed.size - 1, min(count, feed.size)).round().astype(np.int32)
     return {name: np.asarray(array[index]) for name, array in feed.arrays.items()} | {'index': index}
 
 

@@ -1,7 +1,61 @@
-"""Layers whose obvious form is slow on some device: each computes the same function as the plain one."""
+"""Layers that several networks share. Those that are slow on some device in their obvious form compute the
+same function in another."""
 
+from typing import NamedTuple
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+MOMENTUM = 0.9  # Of the running statistics; evaluation averages them further (optimizer.ema_decay).
+
+
+class Mode(NamedTuple):
+    """How a network runs.
+
+    Attributes:
+        train: normalise by the statistics of the batch, and update the running ones.
+        dtype: of the computation; parameters are float32.
+        axis_name: the mapped axis over which batch statistics are synchronised, or None.
+    """
+
+    train: bool
+    dtype: jnp.dtype = jnp.float32
+    axis_name: str | None = None
+
+
+def conv_norm(x: jax.Array, features: int, mode: Mode, kernel: int = 3, stride: int = 1) -> jax.Array:
+    """Convolution and batch normalisation (Ioffe & Szegedy 2015), inside a compact module."""
+    x = nn.Conv(features, (kernel, kernel), stride, use_bias=False, dtype=mode.dtype)(x)
+    return nn.BatchNorm(use_running_average=not mode.train, momentum=MOMENTUM, dtype=mode.dtype,
+                        axis_name=mode.axis_name)(x)
+
+
+def conv_norm_relu(x: jax.Array, features: int, mode: Mode, kernel: int = 3, stride: int = 1) -> jax.Array:
+    """Convolution, batch normalisation, ReLU, inside a compact module."""
+    return nn.relu(conv_norm(x, features, mode, kernel, stride))
+
+
+class TransposedConv(nn.Module):
+    """Doubles height and width: 2x2 transposed convolution with stride 2.
+
+    Its windows do not overlap, so it is a matrix product a pixel followed by a rearrangement: the same
+    function as `nn.ConvTranspose`, which XLA computes on an input dilated with zeros.
+    """
+
+    features: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return depth_to_space(nn.Dense(4 * self.features, dtype=self.dtype)(x))
+
+
+def depth_to_space(x: jax.Array) -> jax.Array:
+    """`[B, H, W, 4C]` to `[B, 2H, 2W, C]`: each pixel's channels become a 2x2 block."""
+    b, h, w, c = x.shape
+    x = x.reshape(b, h, w, 2, 2, c // 4)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, 2 * h, 2 * w, c // 4)
 
 
 def max_pool(x: jax.Array) -> jax.Array:
@@ -11,13 +65,6 @@ def max_pool(x: jax.Array) -> jax.Array:
     """
     x = jnp.maximum(x[:, ::2], x[:, 1::2])
     return jnp.maximum(x[:, :, ::2], x[:, :, 1::2])
-
-
-def depth_to_space(x: jax.Array) -> jax.Array:
-    """`[B, H, W, 4C]` to `[B, 2H, 2W, C]`: each pixel's channels become a 2x2 block."""
-    b, h, w, c = x.shape
-    x = x.reshape(b, h, w, 2, 2, c // 4)
-    return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, 2 * h, 2 * w, c // 4)
 
 
 def bilinear_upsample(x: jax.Array) -> jax.Array:

@@ -73,7 +73,7 @@ def section(runs: list[FinishedRun], output: pathlib.Path, make_task: Callable) 
 def compare(task, runs: list[FinishedRun], make_task: Callable) -> dict[str, Any]:
     """The task's pictures of the same test examples, predicted by every run."""
     devices = Devices()
-    examples = fixed_examples(Feed(task.load('test'), devices))
+    examples = fixed_examples(Feed(task.load('test'), devices), task.figure_examples)
     restored = {}
     for run in runs:
         variables, constants, _ = restore(make_task(run.config), run.workdir, devices)

@@ -17,7 +17,7 @@ import optax
 from common import config as config_lib
 from common import data, figures, optimizer
 from common.checkpoint import Checkpoints
-from common.errors import Diverged, Interrupted, UserError
+from common.errors import Diverged, Interrupted, UserError, notice
 from common.evaluate import RESULTS, Evaluation, numbers
 from common.keys import Keys
 from common.parallel import AXIS, Devices
@@ -59,7 +59,7 @@ class StopRequest:
     def receive(self, signum, frame):
         self.__exit__()
         self.signum = signum
-        print('\nstopping: the state will be saved first; once more to leave at once', file=sys.stderr)
+        notice('\nstopping: the state will be saved first; once more to leave at once')
 
     def poll(self) -> None:
         """Raises StopAsked once a signal has come."""

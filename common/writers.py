@@ -5,13 +5,13 @@ import json
 import pathlib
 import sys
 
-from absl import logging
 import jax
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from common import config as config_lib
+from common.errors import notice
 
 
 class Writer:
@@ -80,7 +80,7 @@ def tensorboard_writer(workdir: pathlib.Path):
         from clu import metric_writers  # Imports TensorFlow, which takes seconds.
         import tensorflow as tf
     except ImportError:
-        logging.warning('TensorFlow is not installed: no TensorBoard events, only metrics.jsonl and figures')
+        notice('TensorFlow is not installed: no TensorBoard events, only metrics.jsonl and figures')
         return None
     tf.config.set_visible_devices([], 'GPU')
     return metric_writers.AsyncMultiWriter([metric_writers.SummaryWriter(str(workdir))])

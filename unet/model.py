@@ -1,68 +1,41 @@
 """U-Net (Ronneberger et al. 2015, arXiv:1505.04597) with exchangeable ways down and up."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from common.errors import UserError, check_choice
-from common.layers import bilinear_upsample, depth_to_space, max_pool
+from common.layers import Mode, TransposedConv, bilinear_upsample, conv_norm_relu, max_pool
 
 DOWN = ('max_pool', 'strided_conv')
 UP = ('transposed_conv', 'upsample')
-MOMENTUM = 0.9  # Of the running statistics; evaluation averages them further (optimizer.ema_decay).
 
 
 class ConvBlock(nn.Module):
     """Twice: 3x3 convolution, batch normalisation, ReLU.
 
-    Attributes:
-        features: channels of both convolutions.
-        train: normalise by the statistics of the batch, and update the running ones.
+    The reference normalises after the activation; before it, the bias-free convolution is followed by
+    statistics of what it computed, as in the networks that batch normalisation was proposed for.
     """
 
     features: int
-    train: bool
-    dtype: jnp.dtype
-    axis_name: str | None
+    mode: Mode
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        for _ in range(2):
-            x = nn.Conv(self.features, (3, 3), use_bias=False, dtype=self.dtype)(x)
-            x = nn.BatchNorm(not self.train, momentum=MOMENTUM, dtype=self.dtype, axis_name=self.axis_name)(x)
-            x = nn.relu(x)
-        return x
+        return conv_norm_relu(conv_norm_relu(x, self.features, self.mode), self.features, self.mode)
 
 
 class StridedConv(nn.Module):
     """Halves height and width: 3x3 convolution with stride 2, batch normalisation, ReLU."""
 
-    train: bool
-    dtype: jnp.dtype
-    axis_name: str | None
+    mode: Mode
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = nn.Conv(x.shape[-1], (3, 3), strides=2, use_bias=False, dtype=self.dtype)(x)
-        x = nn.BatchNorm(not self.train, momentum=MOMENTUM, dtype=self.dtype, axis_name=self.axis_name)(x)
-        return nn.relu(x)
-
-
-class TransposedConv(nn.Module):
-    """Doubles height and width: 2x2 transposed convolution with stride 2.
-
-    Its windows do not overlap, so it is a matrix product a pixel followed by a rearrangement: the same
-    function as `nn.ConvTranspose`, which XLA computes on an input dilated with zeros.
-    """
-
-    features: int
-    dtype: jnp.dtype
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return depth_to_space(nn.Dense(4 * self.features, dtype=self.dtype)(x))
+        return conv_norm_relu(x, x.shape[-1], self.mode, stride=2)
 
 
 class Upsample(nn.Module):
@@ -105,22 +78,19 @@ class UNet(nn.Module):
         check_choice('model.down', self.down, DOWN)
         check_choice('model.up', self.up, UP)
         check_size(images.shape[1:3], len(self.channels))
-        block: Callable = lambda features: ConvBlock(features, train, self.dtype, self.axis_name)
+        mode = Mode(train, self.dtype, self.axis_name)
         *levels, bottom = self.channels
         x, skips = images.astype(self.dtype), []
         for features in levels:
-            x = block(features)(x)
+            x = ConvBlock(features, mode)(x)
             skips.append(x)
-            if self.down == 'max_pool':
-                x = max_pool(x)
-            else:
-                x = StridedConv(train, self.dtype, self.axis_name)(x)
-        x = block(bottom)(x)
+            x = max_pool(x) if self.down == 'max_pool' else StridedConv(mode)(x)
+        x = ConvBlock(bottom, mode)(x)
         way_up = TransposedConv if self.up == 'transposed_conv' else Upsample
         for level in reversed(range(len(levels))):
             x = way_up(levels[level], self.dtype)(x)
             # As in the reference: each level leaves with the width of the level above it.
-            x = block(levels[max(level - 1, 0)])(jnp.concatenate([skips[level], x], axis=-1))
+            x = ConvBlock(levels[max(level - 1, 0)], mode)(jnp.concatenate([skips[level], x], axis=-1))
         # Small initial logits: training starts at a cross-entropy of about log(classes).
         head = nn.Dense(self.classes, kernel_init=nn.initializers.variance_scaling(
             0.01, 'fan_in', 'truncated_normal'))

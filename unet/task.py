@@ -28,6 +28,7 @@ class SegmentationTask:
 
     config: ConfigDict
     curves = ('loss', 'pixel_accuracy', 'mean_iou')
+    figure_examples = 8
 
     def __post_init__(self):
         config = self.config

@@ -1,0 +1,22 @@
+"""The frozen classifier of the CIFAR-10 VAE: Kakao Brain's ResNet-9.
+
+    python main.py --config=configs/classifier_cifar10.py
+    python main.py --config=configs/classifier_cifar10.py:demo      synthetic objects
+"""
+
+from ml_collections import ConfigDict
+
+from configs import classifier_mnist
+
+
+def get_config(variant: str = '') -> ConfigDict:
+    """As classifier_mnist, for colour images."""
+    config = classifier_mnist.get_config(variant)
+    config.data.update({'name': 'synthetic_objects' if variant else 'cifar10', 'image_size': 32,
+                        'mean': (0.4914, 0.4822, 0.4465), 'std': (0.247, 0.243, 0.261)})
+    config.model.update({'encoder': 'resnet9', 'width': 4 if variant else 64})
+    config.update({'num_epochs': 12 if variant else 30, 'batch_size': 50 if variant else 256})
+    config.label_smoothing = 0.1
+    config.optimizer.update({'learning_rate': 5e-3, 'weight_decay': 0.05})
+    config.augment.update({'flip': True, 'scale': 0.0, 'aspect': 0.0, 'shift': 0.125, 'cut_out': 0.25})
+    return config

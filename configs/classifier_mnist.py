@@ -1,0 +1,59 @@
+"""The frozen classifier of the MNIST VAE: its encoder's architecture with a head, 7,578 parameters.
+
+    python main.py --config=configs/classifier_mnist.py
+    python main.py --config=configs/classifier_mnist.py:demo      synthetic digits
+"""
+
+from ml_collections import ConfigDict
+
+from common.errors import check_choice
+
+
+def get_config(variant: str = '') -> ConfigDict:
+    """The full configuration, or with 'demo' a short one on embedded data."""
+    check_choice('what follows the colon', variant, ('', 'demo'))
+    config = ConfigDict({
+        'task': 'classifier',
+        'seed': 0,
+        'num_epochs': 20,
+        'batch_size': 128,
+        'eval_batch_size': 500,
+        'dtype': 'float32',
+        'label_smoothing': 0.0,
+        'eval_every_epochs': 1,
+        'log_every_steps': 100,
+        'steps_per_dispatch': 0,
+        'data': {
+            'name': 'mnist',
+            'dir': '',
+            'manual_dir': '',
+            'image_size': 28,
+            'validation_examples': 0,
+            'mean': (0.1307,),
+            'std': (0.3081,),
+        },
+        'model': {
+            'encoder': 'small',  # small, plain, resnet9 or resnet34.
+            'width': 16,
+        },
+        'optimizer': {
+            'name': 'adamw',
+            'learning_rate': 5e-3,
+            'schedule': 'linear',
+            'warmup_fraction': 0.2,
+            'weight_decay': 0.01,
+            'clip_norm': 1.0,
+            'ema_decay': 0.999,
+        },
+        'augment': {
+            'flip': False,
+            'scale': 0.1,
+            'aspect': 0.1,
+            'shift': 0.08,
+            'cut_out': 0.0,
+        },
+    })
+    if variant == 'demo':
+        config.update({'num_epochs': 12, 'batch_size': 50, 'log_every_steps': 40, 'eval_every_epochs': 4})
+        config.data.name = 'synthetic_digits'
+    return config

@@ -1,0 +1,17 @@
+"""The judge of the CIFAR-10 VAE: another architecture and seed than the frozen classifier's, never in any loss.
+
+    python main.py --config=configs/judge_cifar10.py
+    python main.py --config=configs/judge_cifar10.py:demo      synthetic objects
+"""
+
+from ml_collections import ConfigDict
+
+from configs import classifier_cifar10
+
+
+def get_config(variant: str = '') -> ConfigDict:
+    """As classifier_cifar10, with a plain convolutional network."""
+    config = classifier_cifar10.get_config(variant)
+    config.seed = 1
+    config.model.update({'encoder': 'plain', 'width': 8 if variant else 64})
+    return config

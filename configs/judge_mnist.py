@@ -1,0 +1,19 @@
+"""The judge of the MNIST VAE: another architecture and seed than the frozen classifier's, never in any loss.
+
+    python main.py --config=configs/judge_mnist.py
+    python main.py --config=configs/judge_mnist.py:demo      synthetic digits
+"""
+
+from ml_collections import ConfigDict
+
+from configs import classifier_mnist
+
+
+def get_config(variant: str = '') -> ConfigDict:
+    """As classifier_mnist, with a plain convolutional network."""
+    config = classifier_mnist.get_config(variant)
+    config.seed = 1
+    config.num_epochs = config.num_epochs if variant else 8
+    config.model.encoder = 'plain'
+    config.optimizer.learning_rate = 2e-3
+    return config

@@ -1,0 +1,29 @@
+"""Label-conditioned VAE on CIFAR-10.
+
+Needs the two classifiers, which it copies into its work directory:
+
+    python main.py --config=configs/classifier_cifar10.py
+    python main.py --config=configs/judge_cifar10.py
+    python main.py --config=configs/vae_cifar10.py
+    python main.py --config=configs/vae_cifar10.py:demo      synthetic objects, after the other two's :demo
+"""
+
+from ml_collections import ConfigDict
+
+from configs import vae_mnist
+
+
+def get_config(variant: str = '') -> ConfigDict:
+    """As vae_mnist, for colour images, with a residual network and a larger latent."""
+    config = vae_mnist.get_config(variant)
+    suffix = f'_{variant}' if variant else ''
+    config.data.update({'name': 'synthetic_objects' if variant else 'cifar10', 'image_size': 32,
+                        'mean': (0.4914, 0.4822, 0.4465), 'std': (0.247, 0.243, 0.261)})
+    config.model.update({'encoder': 'resnet9', 'width': 8 if variant else 64, 'decoder_width': 0,
+                         'latent': 64 if variant else 512})
+    config.label_weight = 300.0
+    config.update({'classifier_workdir': f'runs/classifier_cifar10{suffix}',
+                   'judge_workdir': f'runs/judge_cifar10{suffix}'})
+    config.optimizer.learning_rate = 1e-3
+    config.augment.flip = True
+    return config

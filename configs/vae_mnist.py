@@ -1,0 +1,75 @@
+"""Label-conditioned VAE on MNIST: a wrong label turns the image into what the label says.
+
+Needs the two classifiers, which it copies into its work directory:
+
+    python main.py --config=configs/classifier_mnist.py
+    python main.py --config=configs/judge_mnist.py
+    python main.py --config=configs/vae_mnist.py
+    python main.py --config=configs/vae_mnist.py:demo      synthetic digits, after the other two's :demo
+
+The reference's own formulation: --config.reconstruct_wrong=True and, below, everything in `show` at 0.
+"""
+
+from ml_collections import ConfigDict
+
+from common.errors import check_choice
+
+
+def get_config(variant: str = '') -> ConfigDict:
+    """The full configuration, or with 'demo' a short one on embedded data."""
+    check_choice('what follows the colon', variant, ('', 'demo'))
+    suffix = f'_{variant}' if variant else ''
+    config = ConfigDict({
+        'task': 'vae',
+        'seed': 0,
+        'num_epochs': 30,
+        'batch_size': 128,
+        'eval_batch_size': 250,
+        'dtype': 'float32',
+        'wrong_label_rate': 0.1,  # Of the training images that are given one of the other nine labels.
+        'label_weight': 100.0,  # Of the frozen classifier's NLL of the given label.
+        'reconstruct_wrong': False,  # Whether a wrong label's result is compared with the original as well.
+        'importance_samples': 0,  # Of the importance-weighted bound in evaluation; 0 leaves it out.
+        'classifier_workdir': f'runs/classifier_mnist{suffix}',
+        'judge_workdir': f'runs/judge_mnist{suffix}',
+        'eval_every_epochs': 3,
+        'log_every_steps': 100,
+        'steps_per_dispatch': 0,
+        'data': {
+            'name': 'mnist',
+            'dir': '',
+            'manual_dir': '',
+            'image_size': 28,
+            'validation_examples': 0,
+            'mean': (0.1307,),
+            'std': (0.3081,),
+        },
+        'model': {
+            'encoder': 'small',  # small, resnet9 or resnet34; the decoder is its mirror image.
+            'width': 16,
+            'decoder_width': 32,  # 0 for that of the encoder.
+            'latent': 10,
+        },
+        'optimizer': {
+            'name': 'adamw',
+            'learning_rate': 2e-3,
+            'schedule': 'linear',
+            'warmup_fraction': 0.2,
+            'weight_decay': 0.0,
+            'clip_norm': 10.0,
+            'ema_decay': 0.999,
+        },
+        'augment': {
+            'flip': False,
+        },
+        'show': {  # How reconstructions are moved and noised before the frozen classifier reads them.
+            'scale': 0.0,
+            'shift': 0.0,
+            'noise': 0.0,
+        },
+    })
+    if variant == 'demo':
+        config.update({'num_epochs': 20, 'batch_size': 50, 'log_every_steps': 40, 'eval_every_epochs': 5})
+        config.data.name = 'synthetic_digits'
+        config.model.decoder_width = 16
+    return config

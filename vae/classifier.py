@@ -1,0 +1,130 @@
+"""Classifiers of the VAE's images: the frozen one in its loss, and the judge that training never sees."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+import numpy as np
+
+from common import augment, data
+from common.errors import UserError, check_choice
+from common.keys import Keys
+from common.layers import Mode
+from common.parallel import AXIS
+from vae import figures, synthetic  # noqa: F401  (importing synthetic registers it with TFDS)
+from vae.losses import label_nll
+from vae.model import Classifier
+from vae.networks import ENCODERS
+
+CLASSES = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassifierTask:
+    """Implements the seam of common/train.py; every method but `load` is a pure function.
+
+    Batches are dictionaries: `image` uint8 `[B, S, S, C]`, `label` int32 `[B]`, `index` and `valid` `[B]`.
+    """
+
+    config: ConfigDict
+    curves = ('loss', 'accuracy')
+    figure_examples = 64
+
+    def __post_init__(self):
+        check_choice('model.encoder', self.config.model.encoder, ENCODERS)
+
+    def model(self, train: bool) -> Classifier:
+        model = self.config.model
+        mode = Mode(train, jnp.dtype(self.config.dtype), AXIS)
+        return Classifier(ENCODERS[model.encoder](model.width, mode), CLASSES)
+
+    def load(self, split: str) -> dict[str, np.ndarray]:
+        """All examples of a split."""
+        return data.load(self.config.data, split, decode_example)
+
+    def init(self, key: jax.Array) -> tuple[dict[str, Any], dict]:
+        """Variables for training, and constants (none)."""
+        size, channels = self.config.data.image_size, len(self.config.data.mean)
+        return self.model(train=False).init(key, jnp.zeros((1, size, size, channels))), {}
+
+    def stage(self, progress: float) -> None:
+        """Training has one stage."""
+
+    def loss(self, params, batch_stats, constants, batch, keys: Keys, stage: None):
+        """Mean loss over the augmented batch, with smoothed labels; the new statistics; the metric sums."""
+        images = self.augment(batch, keys)
+        logits, updates = self.model(train=True).apply({'params': params, 'batch_stats': batch_stats},
+                                                       standardize(images, self.config.data),
+                                                       mutable=['batch_stats'])
+        nll = label_nll(logits=logits, labels=batch['label'])
+        even = -jnp.mean(jax.nn.log_softmax(logits), axis=-1)
+        losses = nll + self.config.label_smoothing * (even - nll)
+        sums = metric_sums(losses, logits, batch['label'], jnp.ones_like(losses, dtype=bool))
+        return jnp.mean(losses), (updates['batch_stats'], sums)
+
+    def augment(self, batch, keys: Keys) -> jax.Array:
+        """Augmented images `[B, S, S, C]` in `[0, 1]`."""
+        options, size = self.config.augment, self.config.data.image_size
+
+        def one(image, key, cut_key):
+            sampling = augment.random_sampling(key, input_size=size, output_size=size, flip=options.flip,
+                                               scale=options.scale, aspect=options.aspect, shift=options.shift)
+            image = augment.resample_image(image / 255.0, sampling)
+            return augment.cut_out(cut_key, image, options.cut_out) if options.cut_out else image
+
+        return jax.vmap(one)(batch['image'], keys.per_example('geometry', batch['index']),
+                             keys.per_example('cut_out', batch['index']))
+
+    def logits(self, variables, images: jax.Array) -> jax.Array:
+        """Images `[B, S, S, C]` in `[0, 1]` to logits `[B, 10]`, in evaluation mode."""
+        return self.model(train=False).apply(variables, standardize(images, self.config.data))
+
+    def eval_step(self, variables, constants, batch, keys: Keys) -> dict[str, jax.Array]:
+        """Metric sums over the valid examples of a batch."""
+        logits = self.logits(variables, batch['image'] / 255.0)
+        return metric_sums(label_nll(logits=logits, labels=batch['label']), logits, batch['label'],
+                           batch['valid'])
+
+    def summarize(self, sums: dict[str, np.ndarray]) -> dict[str, float]:
+        """Metrics from sums over any number of batches."""
+        return {'loss': float(sums['loss'] / sums['examples']),
+                'accuracy': float(sums['correct'] / sums['examples'])}
+
+    def figures(self, variables, constants, examples, keys: Keys) -> dict[str, np.ndarray]:
+        """The examples with what is read in them."""
+        images = examples['image'] / np.float32(255)
+        probabilities = np.asarray(jax.nn.softmax(jax.jit(self.logits)(variables, images)))
+        return {'predictions': figures.labelled_grid(images, examples['label'], probabilities)}
+
+    def compare(self, runs: dict[str, tuple], examples) -> dict[str, np.ndarray]:
+        """No picture: the numbers say it."""
+        return {}
+
+
+def decode_example(example: dict[str, Any], size: int) -> dict[str, np.ndarray]:
+    """One TFDS example to `image` uint8 `[size, size, C]` and `label` int32. Raises UserError for odd labels."""
+    if not 0 <= example['label'] < CLASSES:
+        raise UserError(f'{data.name_of(example)} has label {example["label"]}, not 0 to {CLASSES - 1}; '
+                        'mend or remove that example and prepare the data set again')
+    return {'image': data.resize_image(example['image'], size), 'label': np.int32(example['label'])}
+
+
+def standardize(images: jax.Array, config) -> jax.Array:
+    """`[..., C]` in `[0, 1]` to zero mean and unit variance, by `config.mean` and `config.std`."""
+    return (images - channelwise(images, config.mean)) / channelwise(images, config.std)
+
+
+def unstandardize(images: jax.Array, config) -> jax.Array:
+    """The inverse of `standardize`."""
+    return images * channelwise(images, config.std) + channelwise(images, config.mean)
+
+
+def channelwise(images: jax.Array, values) -> jax.Array:
+    return jnp.asarray(values, images.dtype).reshape((1,) * (images.ndim - 1) + (-1,))
+
+
+def metric_sums(losses, logits, labels, valid) -> dict[str, jax.Array]:
+    return {'loss': jnp.sum(jnp.where(valid, losses, 0)), 'examples': jnp.sum(valid, dtype=jnp.int32),
+            'correct': jnp.sum(valid & (jnp.argmax(logits, -1) == labels), dtype=jnp.int32)}

@@ -1,0 +1,83 @@
+"""Pictures of reconstructions, swapped labels, samples and interpolations."""
+
+import numpy as np
+
+from common.figures import figure_to_image, plt
+
+
+def tile(axis, image: np.ndarray, below: str = '', color: str = 'black') -> None:
+    """Draws one image `[H, W, C]` in `[0, 1]` with a line of text below it."""
+    picture = np.clip(image, 0, 1)
+    axis.imshow(picture[..., 0] if picture.shape[-1] == 1 else picture, cmap='gray', vmin=0, vmax=1)
+    axis.set(xticks=[], yticks=[])
+    axis.set_xlabel(below, fontsize=7, labelpad=2, color=color)
+
+
+def tiles(rows: int, columns: int, title: str):
+    """A figure of `rows` x `columns` axes with a title."""
+    fig, axes = plt.subplots(rows, columns, figsize=(0.85 * columns + 0.4, 0.95 * rows + 0.5), squeeze=False,
+                             layout='constrained')
+    fig.suptitle(title, fontsize=10)
+    return fig, axes
+
+
+def labelled_grid(images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Images `[N, H, W, C]`, eight a row, with true label and what is read; mistakes in red."""
+    fig, axes = tiles(-(-len(images) // 8), 8, 'true label → label read')
+    for axis in axes.flat:
+        axis.axis('off')
+    for axis, image, label, p in zip(axes.flat, images, labels, probabilities, strict=False):
+        axis.axis('on')
+        tile(axis, image, f'{label} → {p.argmax()} ({p.max():.0%})', 'black' if p.argmax() == label else 'red')
+    return figure_to_image(fig)
+
+
+def grid(images: np.ndarray, title: str, row_names=(), column_names=()) -> np.ndarray:
+    """Images `[rows, columns, H, W, C]` with names."""
+    fig, axes = tiles(*images.shape[:2], title)
+    for row, pictures in zip(axes, images, strict=True):
+        for axis, image in zip(row, pictures, strict=True):
+            tile(axis, image)
+    for axis, name in zip(axes[:, 0], row_names, strict=False):
+        axis.set_ylabel(name, fontsize=8, rotation=0, labelpad=14, va='center')
+    for axis, name in zip(axes[0], column_names, strict=False):
+        axis.set_title(name, fontsize=8)
+    return figure_to_image(fig)
+
+
+def all_figures(originals: np.ndarray, labels: np.ndarray, swaps: np.ndarray, interpolation: np.ndarray,
+                samples: np.ndarray) -> dict[str, np.ndarray]:
+    """Every picture of a VAE.
+
+    Args:
+        originals: `[N, H, W, C]` in `[0, 1]`. labels: `[N]`, the true ones.
+        swaps: `[10, N, H, W, C]`, each original as each label.
+        interpolation: `[pairs, steps, H, W, C]`. samples: `[10, count, H, W, C]`.
+    """
+    names = [str(label) for label in range(len(swaps))]
+    rows = np.arange(min(10, len(originals)))
+    by_image = np.concatenate([originals[rows, None], np.swapaxes(swaps[:, rows], 0, 1)], axis=1)
+    return {
+        'swaps': grid(by_image, 'each image as every label', [f'is {labels[i]}' for i in rows],
+                      ['original', *names]),
+        'reconstructions': pairs(originals, labels, swaps, labels, 16, 'right labels: original, reconstruction'),
+        'wrong_labels': pairs(originals, labels, swaps, (labels + 1 + np.arange(len(labels)) % 9) % 10, 25,
+                              'wrong labels: original, result'),
+        'samples': grid(samples, 'samples of every label', names),
+        'interpolation': grid(interpolation, 'from one image to another'),
+    }
+
+
+def pairs(originals, labels, swaps, given, count: int, title: str, columns: int = 5) -> np.ndarray:
+    """Each of the first `count` originals beside what it becomes under its given label."""
+    count = min(count, len(originals))
+    fig, axes = tiles(-(-count // columns), 2 * columns, title)
+    for axis in axes.flat:
+        axis.axis('off')
+    for i in range(count):
+        left, right = axes[i // columns, 2 * (i % columns):2 * (i % columns) + 2]
+        left.axis('on')
+        right.axis('on')
+        tile(left, originals[i], f'is {labels[i]}')
+        tile(right, swaps[given[i], i], f'given {given[i]}', 'black' if given[i] == labels[i] else 'firebrick')
+    return figure_to_image(fig)

@@ -1,0 +1,94 @@
+"""The label-conditioned VAE: a label's embedding is added to mu and to log-variance."""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from common.layers import Mode
+from vae.losses import floored
+from vae.networks import DECODERS, ENCODERS
+
+
+class Posterior(NamedTuple):
+    """A diagonal Gaussian over latents.
+
+    Attributes:
+        mu: `[..., Z]`. log_var: `[..., Z]`.
+    """
+
+    mu: jax.Array
+    log_var: jax.Array
+
+    def sample(self, noise: jax.Array) -> jax.Array:
+        """The latent `[..., Z]` at standard normal noise `[..., Z]`."""
+        return self.mu + jnp.exp(0.5 * self.log_var) * noise
+
+
+class ConditionalVAE(nn.Module):
+    """Encoder and decoder are injected; the label enters the latent and nothing else.
+
+    Attributes:
+        encoder: images to a feature map. decoder: latents to images.
+        latent: size of the latent.
+        classes: number of labels.
+    """
+
+    encoder: nn.Module
+    decoder: nn.Module
+    latent: int
+    classes: int = 10
+
+    def setup(self):
+        self.to_mu, self.to_log_var = nn.Dense(self.latent), nn.Dense(self.latent)
+        self.embed_mu = nn.Embed(self.classes, self.latent)
+        self.embed_log_var = nn.Embed(self.classes, self.latent)
+        self.log_scale = self.param('log_scale', nn.initializers.zeros, ())
+
+    def __call__(self, images: jax.Array, labels: jax.Array, noise: jax.Array):
+        """Standardised images `[B, H, W, C]`, given labels `[B]` and noise `[B, Z]`.
+
+        Returns:
+            The posterior, the mean image `[B, H, W, C]`, and the scalar log-scale of the likelihood.
+        """
+        posterior = self.posterior(self.features(images), labels)
+        return posterior, self.decode(posterior.sample(noise)), self.likelihood_log_scale()
+
+    def features(self, images: jax.Array) -> jax.Array:
+        """What the encoder sees in the images, whatever the label: `[B, F]`."""
+        x = self.encoder(images)
+        return x.reshape(x.shape[0], -1).astype(jnp.float32)
+
+    def posterior(self, features: jax.Array, labels: jax.Array) -> Posterior:
+        """The posterior of images with features `[B, F]`, given labels `[B]`."""
+        return Posterior(self.to_mu(features) + self.embed_mu(labels),
+                         self.to_log_var(features) + self.embed_log_var(labels))
+
+    def decode(self, latents: jax.Array) -> jax.Array:
+        """Latents `[B, Z]` to mean images `[B, H, W, C]`, standardised."""
+        return self.decoder(latents)
+
+    def likelihood_log_scale(self) -> jax.Array:
+        return floored(self.log_scale)
+
+
+def build(config, channels: int, mode: Mode) -> ConditionalVAE:
+    """The VAE of a configuration, for images of `channels` channels."""
+    model = config.model
+    encoder = ENCODERS[model.encoder](model.width, mode)
+    decoder = DECODERS[model.encoder](model.decoder_width or model.width, channels, config.data.image_size, mode)
+    return ConditionalVAE(encoder, decoder, model.latent)
+
+
+class Classifier(nn.Module):
+    """An encoder with a linear head on its pooled features."""
+
+    encoder: nn.Module
+    classes: int = 10
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Standardised images `[B, H, W, C]` to logits `[B, classes]`."""
+        x = self.encoder(images).astype(jnp.float32)
+        return nn.Dense(self.classes)(jnp.mean(x, axis=(1, 2)))

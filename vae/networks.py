@@ -1,0 +1,188 @@
+"""Encoders, their mirror images, and plain classifiers: image to feature map, and latent to image."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from common.layers import Mode, TransposedConv, conv_norm, conv_norm_relu, max_pool
+
+
+class SmallEncoder(nn.Module):
+    """For MNIST: with width 16 and ten outputs on its pooled features, 7,578 parameters.
+
+    Attributes:
+        width: channels of the feature map.
+    """
+
+    width: int
+    mode: Mode
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`[B, H, W, C]` to `[B, H/4, W/4, width]`."""
+        for features in (self.width // 2, 3 * self.width // 4):
+            x = conv_norm_relu(x, features, self.mode)
+        x = max_pool(x)
+        for _ in range(2):
+            x = conv_norm_relu(x, self.width, self.mode)
+        return conv_norm_relu(max_pool(x), self.width, self.mode)
+
+
+class SmallDecoder(nn.Module):
+    """`SmallEncoder` in reverse: transposed convolutions where it pools."""
+
+    width: int
+    channels: int
+    size: int
+    mode: Mode
+
+    @nn.compact
+    def __call__(self, z: jax.Array) -> jax.Array:
+        """Latents `[B, Z]` to images `[B, size, size, channels]`, size a multiple of 4."""
+        x = conv_norm_relu(to_map(z, self.size // 4, self.width, self.mode), self.width, self.mode)
+        x = TransposedConv(self.width, self.mode.dtype)(x)
+        for _ in range(2):
+            x = conv_norm_relu(x, self.width, self.mode)
+        x = TransposedConv(3 * self.width // 4, self.mode.dtype)(x)
+        for features in (3 * self.width // 4, self.width // 2):
+            x = conv_norm_relu(x, features, self.mode)
+        return to_image(x, self.channels)
+
+
+class PlainNet(nn.Module):
+    """Stacked convolutions (Simonyan & Zisserman 2014, arXiv:1409.1556): the judges' architecture."""
+
+    width: int
+    mode: Mode
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`[B, H, W, C]` to `[B, H/4, W/4, 4 width]`."""
+        for stage, factor in enumerate((1, 2, 4)):
+            x = max_pool(x) if stage else x
+            for _ in range(2):
+                x = conv_norm_relu(x, factor * self.width, self.mode)
+        return x
+
+
+class Residual(nn.Module):
+    """Adds what two convolutions make of the input to it (the residual of ResNet-9)."""
+
+    mode: Mode
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = conv_norm_relu(x, x.shape[-1], self.mode)
+        return x + conv_norm_relu(y, x.shape[-1], self.mode)
+
+
+class ResNet9(nn.Module):
+    """Kakao Brain's DAWNBench network (github.com/wbaek/torchskeleton), without its head.
+
+    Attributes:
+        width: channels of the first layer; 64 in the original.
+    """
+
+    width: int
+    mode: Mode
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`[B, H, W, C]` to `[B, H/8, W/8, 8 width]`."""
+        x = conv_norm_relu(x, self.width, self.mode)
+        x = Residual(self.mode)(max_pool(conv_norm_relu(x, 2 * self.width, self.mode)))
+        x = max_pool(conv_norm_relu(x, 4 * self.width, self.mode))
+        return Residual(self.mode)(max_pool(conv_norm_relu(x, 8 * self.width, self.mode)))
+
+
+class ResNet9Decoder(nn.Module):
+    """`ResNet9` in reverse: transposed convolutions where it pools."""
+
+    width: int
+    channels: int
+    size: int
+    mode: Mode
+
+    @nn.compact
+    def __call__(self, z: jax.Array) -> jax.Array:
+        """Latents `[B, Z]` to images `[B, size, size, channels]`, size a multiple of 8."""
+        x = Residual(self.mode)(to_map(z, self.size // 8, 8 * self.width, self.mode))
+        for factor in (4, 2):
+            x = TransposedConv(factor * self.width, self.mode.dtype)(x)
+            x = conv_norm_relu(x, factor * self.width, self.mode)
+        x = TransposedConv(self.width, self.mode.dtype)(Residual(self.mode)(x))
+        return to_image(conv_norm_relu(x, self.width, self.mode), self.channels)
+
+
+class BasicBlock(nn.Module):
+    """ResNet's block of two 3x3 convolutions (He et al. 2015, arXiv:1512.03385)."""
+
+    features: int
+    stride: int
+    mode: Mode
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = conv_norm_relu(x, self.features, self.mode, stride=self.stride)
+        y = conv_norm(y, self.features, self.mode)
+        if x.shape != y.shape:
+            x = conv_norm(x, self.features, self.mode, kernel=1, stride=self.stride)
+        return nn.relu(x + y)
+
+
+class ResNet34(nn.Module):
+    """ResNet-34 for small images: 3x3 stem without pooling, and without its head."""
+
+    width: int
+    mode: Mode
+    blocks: tuple[int, ...] = (3, 4, 6, 3)
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`[B, H, W, C]` to `[B, H/8, W/8, 8 width]`."""
+        x = conv_norm_relu(x, self.width, self.mode)
+        for stage, count in enumerate(self.blocks):
+            for block in range(count):
+                stride = 2 if stage and not block else 1
+                x = BasicBlock(2 ** stage * self.width, stride, self.mode)(x)
+        return x
+
+
+class ResNet34Decoder(nn.Module):
+    """`ResNet34` in reverse: transposed convolutions where it strides."""
+
+    width: int
+    channels: int
+    size: int
+    mode: Mode
+    blocks: tuple[int, ...] = (3, 6, 4, 3)
+
+    @nn.compact
+    def __call__(self, z: jax.Array) -> jax.Array:
+        """Latents `[B, Z]` to images `[B, size, size, channels]`, size a multiple of 8."""
+        x = to_map(z, self.size // 8, 8 * self.width, self.mode)
+        for stage, count in enumerate(self.blocks):
+            features = 2 ** (3 - stage) * self.width
+            x = TransposedConv(features, self.mode.dtype)(x) if stage else x
+            for _ in range(count):
+                x = BasicBlock(features, 1, self.mode)(x)
+        return to_image(x, self.channels)
+
+
+def to_map(z: jax.Array, side: int, features: int, mode: Mode) -> jax.Array:
+    """Latents `[B, Z]` to the feature map `[B, side, side, features]` that a decoder starts from."""
+    x = nn.Dense(side * side * features, dtype=mode.dtype)(z)
+    return nn.relu(x.reshape(-1, side, side, features))
+
+
+def to_image(x: jax.Array, channels: int) -> jax.Array:
+    """Feature map to image, in float32."""
+    return nn.Conv(channels, (3, 3))(x.astype(jnp.float32))
+
+
+ENCODERS: dict[str, Callable] = {'small': SmallEncoder, 'resnet9': ResNet9, 'resnet34': ResNet34,
+                                 'plain': PlainNet}
+DECODERS: dict[str, Callable] = {'small': SmallDecoder, 'resnet9': ResNet9Decoder,
+                                 'resnet34': ResNet34Decoder}

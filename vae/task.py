@@ -1,0 +1,273 @@
+"""The label-conditioned VAE's task: what is particular to it, for the loop in common/train.py."""
+
+import dataclasses
+import functools
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+import numpy as np
+
+from common import augment
+from common import config as config_lib
+from common import data
+from common.errors import UserError, check_choice
+from common.evaluate import restore
+from common.keys import Keys
+from common.layers import Mode
+from common.parallel import AXIS, Devices
+from vae import figures, style
+from vae.classifier import CLASSES, ClassifierTask, decode_example, standardize, unstandardize
+from vae.losses import gaussian_log_likelihood, kl_divergence, label_nll
+from vae.model import ConditionalVAE, build
+from vae.networks import DECODERS
+
+READERS = {'frozen': 'classifier', 'judge': 'judge'}  # Name in the metrics: name among the constants.
+
+
+@dataclasses.dataclass(frozen=True)
+class VAETask:
+    """Implements the seam of common/train.py; every method but `load` and `init` is a pure function.
+
+    Batches are dictionaries: `image` uint8 `[B, S, S, C]`, `label` int32 `[B]` (the true one), `index` and
+    `valid` `[B]`; for evaluation also `partner`, another image, to compare styles with by chance.
+    The constants hold the variables of the frozen classifier and of the judge, both in evaluation mode.
+    """
+
+    config: ConfigDict
+    curves = ('total', 'reconstruction', 'kl', 'label_loss')
+    figure_examples = 64
+
+    def __post_init__(self):
+        check_choice('model.encoder', self.config.model.encoder, DECODERS)
+        if not 0 <= self.config.wrong_label_rate <= 1:
+            raise UserError(f'wrong_label_rate is {self.config.wrong_label_rate}; choose it in [0, 1]')
+
+    @functools.cached_property
+    def readers(self) -> dict[str, ClassifierTask]:
+        """The tasks of the frozen classifier and of the judge, by their names among the constants."""
+        return {name: classifier_task(self.config[f'{name}_workdir'], self.config) for name in READERS.values()}
+
+    def model(self, train: bool) -> ConditionalVAE:
+        return build(self.config, len(self.config.data.mean), Mode(train, jnp.dtype(self.config.dtype), AXIS))
+
+    def load(self, split: str) -> dict[str, np.ndarray]:
+        """All examples of a split; outside training, each with another one's image as `partner`."""
+        arrays = data.load(self.config.data, split, decode_example)
+        return arrays if split == 'train' else arrays | {'partner': np.roll(arrays['image'], 1, axis=0)}
+
+    def init(self, key: jax.Array) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Variables for training, and the frozen classifiers as constants."""
+        size, channels = self.config.data.image_size, len(self.config.data.mean)
+        variables = self.model(train=False).init(key, jnp.zeros((1, size, size, channels)),
+                                                 jnp.zeros(1, jnp.int32), jnp.zeros((1, self.config.model.latent)))
+        constants = {name: restore(task, pathlib.Path(self.config[f'{name}_workdir']), Devices())[0]
+                     for name, task in self.readers.items()}
+        return variables, constants
+
+    def stage(self, progress: float) -> None:
+        """Training has one stage."""
+
+    def given_labels(self, batch, keys: Keys) -> jax.Array:
+        """The labels `[B]` that the model is told: some are wrong, drawn from the other nine."""
+        def one(label, key):
+            wrong_key, shift_key = jax.random.split(key)
+            shift = jax.random.randint(shift_key, (), 1, CLASSES)
+            wrong = jax.random.bernoulli(wrong_key, self.config.wrong_label_rate)
+            return jnp.where(wrong, (label + shift) % CLASSES, label)
+        return jax.vmap(one)(batch['label'], keys.per_example('wrong_label', batch['index']))
+
+    def noise(self, batch, keys: Keys, name: str = 'latent') -> jax.Array:
+        """Standard normal noise `[B, Z]`, an example each."""
+        draw = functools.partial(jax.random.normal, shape=(self.config.model.latent,))
+        return jax.vmap(draw)(keys.per_example(name, batch['index']))
+
+    def loss(self, params, batch_stats, constants, batch, keys: Keys, stage: None):
+        """The mean of -reconstruction + KL + weight x label loss; the new statistics; the metric sums."""
+        given = self.given_labels(batch, keys)
+        images = standardize(self.flipped(batch, keys) / 255.0, self.config.data)
+        (posterior, mean, log_scale), updates = self.model(train=True).apply(
+            {'params': params, 'batch_stats': batch_stats}, images, given, self.noise(batch, keys),
+            mutable=['batch_stats'])
+        terms = self.terms(images, posterior, mean, log_scale)
+        if not self.config.reconstruct_wrong:
+            # What a wrong label asks for is not the original: only the latent's size and the label count.
+            terms['reconstruction'] = jnp.where(given == batch['label'], terms['reconstruction'], 0)
+        shown = self.transformed(unstandardize(mean, self.config.data), batch, keys)
+        logits = self.readers['classifier'].logits(constants['classifier'], shown)
+        terms['label_loss'] = self.config.label_weight * label_nll(logits=logits, labels=given)
+        total = -terms['reconstruction'] + terms['kl'] + terms['label_loss']
+        sums = {name: jnp.sum(term) for name, term in (terms | {'total': total}).items()}
+        return jnp.mean(total), (updates['batch_stats'], sums | {'examples': jnp.int32(len(given))})
+
+    def terms(self, images, posterior, mean, log_scale) -> dict[str, jax.Array]:
+        """The two terms of the evidence lower bound, `[B]` each."""
+        return {'reconstruction': gaussian_log_likelihood(images=images, mean=mean, log_scale=log_scale),
+                'kl': kl_divergence(mu=posterior.mu, log_var=posterior.log_var)}
+
+    def flipped(self, batch, keys: Keys) -> jax.Array:
+        """The images, some mirrored where `augment.flip` says so."""
+        if not self.config.augment.flip:
+            return batch['image'].astype(jnp.float32)
+        flip = jax.vmap(jax.random.bernoulli)(keys.per_example('flip', batch['index']))
+        return jnp.where(flip[:, None, None, None], batch['image'][:, :, ::-1], batch['image']).astype(jnp.float32)
+
+    def transformed(self, images, batch, keys: Keys) -> jax.Array:
+        """What the frozen classifier is shown: moved and noised, so that texture alone does not please it."""
+        options, size = self.config.show, self.config.data.image_size
+        if not (options.scale or options.shift or options.noise):
+            return images
+
+        def one(image, key):
+            move_key, noise_key = jax.random.split(key)
+            sampling = augment.random_sampling(move_key, input_size=size, output_size=size, flip=False,
+                                               scale=options.scale, aspect=options.scale, shift=options.shift)
+            image = augment.resample_image(image, sampling)
+            return image + options.noise * jax.random.normal(noise_key, image.shape)
+
+        return jax.vmap(one)(images, keys.per_example('show', batch['index']))
+
+    def eval_step(self, variables, constants, batch, keys: Keys) -> dict[str, Any]:
+        """Metric sums over the valid examples of a batch: right labels, then all ten."""
+        valid, pixels = batch['valid'], batch['image'] / 255.0
+        images, apply = standardize(pixels, self.config.data), self.bound(variables)
+        features = apply(images, method='features')
+        posterior = apply(features, batch['label'], method='posterior')
+        log_scale = apply(method='likelihood_log_scale')
+        mean = apply(posterior.sample(self.noise(batch, keys)), method='decode')
+        terms = self.terms(images, posterior, mean, log_scale)
+        shown = unstandardize(mean, self.config.data)
+        logits = self.readers['classifier'].logits(constants['classifier'], shown)
+        terms['label_loss'] = self.config.label_weight * label_nll(logits=logits, labels=batch['label'])
+        terms['total'] = -terms['reconstruction'] + terms['kl'] + terms['label_loss']
+        terms['mse'] = jnp.mean(jnp.square(shown - pixels), axis=(1, 2, 3))
+        if self.config.importance_samples:
+            terms['iw_bound'] = self.importance_bound(apply, images, posterior, log_scale, batch, keys)
+        sums = {name: jnp.sum(jnp.where(valid, term, 0)) for name, term in terms.items()}
+        return sums | {'examples': jnp.sum(valid, dtype=jnp.int32)} | self.swap_sums(
+            variables, constants, features, batch)
+
+    def bound(self, variables):
+        return functools.partial(self.model(train=False).apply, variables)
+
+    def importance_bound(self, apply, images, posterior, log_scale, batch, keys: Keys) -> jax.Array:
+        """log mean_k p(x, z_k) / q(z_k | x) over `importance_samples` samples (Burda et al. 2015): `[B]`."""
+        def log_weight(k):
+            noise = self.noise(batch, Keys(keys.root, k), 'importance')
+            latents = posterior.sample(noise)
+            likelihood = gaussian_log_likelihood(images=images, mean=apply(latents, method='decode'),
+                                                 log_scale=log_scale)
+            log_ratio = 0.5 * jnp.sum(noise ** 2 - latents ** 2 + posterior.log_var, axis=-1)
+            return likelihood + log_ratio
+        count = self.config.importance_samples
+        weights = jax.lax.map(log_weight, jnp.arange(1, count + 1))
+        return jax.nn.logsumexp(weights, axis=0) - jnp.log(count)
+
+    def all_labels(self, variables, features) -> jax.Array:
+        """Every image as every label, from the posterior's mean: `[10, B, S, S, C]` in `[0, 1]`."""
+        apply = self.bound(variables)
+        latents = jax.vmap(lambda label: apply(features, jnp.full(len(features), label), method='posterior').mu)(
+            jnp.arange(CLASSES))
+        images = apply(latents.reshape(-1, latents.shape[-1]), method='decode')
+        return unstandardize(images, self.config.data).reshape(CLASSES, len(features), *images.shape[1:])
+
+    def swap_sums(self, variables, constants, features, batch) -> dict[str, Any]:
+        """Sums over all ten labels of each image: what the two classifiers read, and what stays of the style."""
+        images = self.all_labels(variables, features)
+        given, true = jnp.arange(CLASSES)[:, None], batch['label'][None, :]
+        valid = batch['valid'][None, :]
+        wrong, right = (given != true) & valid, (given == true) & valid
+        sums = {'swaps': jnp.sum(wrong, axis=1, dtype=jnp.int32)}
+        for metric, name in READERS.items():
+            logits = self.readers[name].logits(constants[name], images.reshape(-1, *images.shape[2:]))
+            read = jnp.argmax(logits, axis=-1).reshape(CLASSES, -1)
+            sums[f'read_given/{metric}'] = jnp.sum(wrong & (read == given), axis=1, dtype=jnp.int32)
+            sums[f'read_original/{metric}'] = jnp.sum(wrong & (read == true), dtype=jnp.int32)
+            sums[f'right/{metric}'] = jnp.sum(right & (read == given), dtype=jnp.int32)
+        after = jax.vmap(style.measures)(images)
+        for pairs, original in (('kept', 'image'), ('shuffled', 'partner')):
+            before = jnp.broadcast_to(style.measures(batch[original] / 255.0)[None], after.shape)
+            sums[f'style_{pairs}'] = style.moments(before, after, wrong.astype(jnp.float32))
+        return sums
+
+    def summarize(self, sums: dict[str, Any]) -> dict[str, float]:
+        """Metrics from sums over any number of batches; those of training have no swaps."""
+        means = {name: float(sums[name] / sums['examples']) for name in
+                 ('total', 'reconstruction', 'kl', 'label_loss', 'mse', 'iw_bound') if name in sums}
+        metrics = {'loss': means['total'], **means}
+        if 'swaps' not in sums:
+            return metrics
+        dimensions = self.config.data.image_size ** 2 * len(self.config.data.mean)
+        nats = (means['kl'] - means['reconstruction']) / dimensions + float(np.mean(np.log(self.config.data.std)))
+        metrics |= {'psnr': -10 * float(np.log10(means['mse'])),
+                    'bits_per_dim': (nats + float(np.log(256))) / float(np.log(2))}
+        swaps = sums['swaps'].sum()
+        for name in READERS:
+            metrics |= {f'right_label_accuracy/{name}': float(sums[f'right/{name}'] / sums['examples']),
+                        f'swap_accuracy/{name}': float(sums[f'read_given/{name}'].sum() / swaps),
+                        f'original_label_rate/{name}': float(sums[f'read_original/{name}'] / swaps)}
+        by_label = sums['read_given/judge'] / sums['swaps']
+        metrics |= {f'swap_accuracy/judge/{label}': float(x) for label, x in enumerate(by_label)}
+        for pairs in ('kept', 'shuffled'):
+            values = style.correlations(sums[f'style_{pairs}'])
+            metrics |= {f'style/{name}/{pairs}': float(x) for name, x in zip(
+                style.names(len(self.config.data.mean)), values, strict=True)}
+        return metrics
+
+    def figures(self, variables, constants, examples, keys: Keys) -> dict[str, np.ndarray]:
+        """Reconstructions, swaps, and interpolations of the examples, and samples of every label."""
+        pixels = examples['image'] / np.float32(255)
+        features = jax.jit(lambda x: self.bound(variables)(standardize(x, self.config.data), method='features'))(
+            pixels)
+        swaps = np.asarray(jax.jit(self.all_labels)(variables, features))
+        return figures.all_figures(pixels, examples['label'], swaps, self.interpolation(variables, features, examples),
+                                   self.samples(variables, features, keys))
+
+    def compare(self, runs: dict[str, tuple], examples) -> dict[str, np.ndarray]:
+        """The swap grid of each of several runs: name to (task, variables, constants)."""
+        pictures = {}
+        for name, (task, variables, constants) in runs.items():
+            swaps = task.figures(variables, constants, examples, Keys(jax.random.key(task.config.seed), 0))
+            pictures[f'swaps_{name}'] = swaps['swaps']
+        return pictures
+
+    def interpolation(self, variables, features, examples, steps: int = 9) -> np.ndarray:
+        """From each example's latent to the next one's, under their own labels: `[pairs, steps, S, S, C]`."""
+        mu = self.bound(variables)(features, examples['label'], method='posterior').mu
+        weights = jnp.linspace(0, 1, steps)[None, :, None]
+        latents = (1 - weights) * mu[:6, None] + weights * mu[1:7, None]
+        return self.decoded(variables, latents)
+
+    def samples(self, variables, features, keys: Keys, count: int = 10) -> np.ndarray:
+        """New images of each label: `[10, count, S, S, C]`.
+
+        The decoder's prior knows no label; so latents are drawn from the Gaussian that fits the examples'
+        posteriors under that label.
+        """
+        def one(label):
+            posterior = self.bound(variables)(features, jnp.full(len(features), label), method='posterior')
+            spread = jnp.sqrt(jnp.var(posterior.mu, axis=0) + jnp.mean(jnp.exp(posterior.log_var), axis=0))
+            noise = jax.random.normal(keys.stream('samples'), (count, self.config.model.latent))
+            return jnp.mean(posterior.mu, axis=0)[None] + spread[None] * noise
+        return self.decoded(variables, jnp.stack([one(label) for label in range(CLASSES)]))
+
+    def decoded(self, variables, latents) -> np.ndarray:
+        """Latents `[..., Z]` to images `[..., S, S, C]` in `[0, 1]`."""
+        images = jax.jit(lambda z: self.bound(variables)(z, method='decode'))(latents.reshape(-1, latents.shape[-1]))
+        return np.asarray(unstandardize(images, self.config.data)).reshape(*latents.shape[:-1], *images.shape[1:])
+
+
+def classifier_task(workdir: str, config: ConfigDict) -> ClassifierTask:
+    """The task of a trained classifier. Raises UserError that says how to train it where there is none."""
+    path = pathlib.Path(workdir)
+    if not (path / config_lib.FILE).exists():
+        name, demo = path.name.removesuffix('_demo'), ':demo' if path.name.endswith('_demo') else ''
+        raise UserError(f'there is no trained classifier in {workdir or "(no folder named)"}; train it first: '
+                        f'python main.py --config=configs/{name}.py{demo} --workdir={workdir}')
+    stored = config_lib.load(path)
+    if stored.data.image_size != config.data.image_size or len(stored.data.mean) != len(config.data.mean):
+        raise UserError(f'the classifier in {workdir} was trained on {stored.data.name}, whose images have '
+                        f'another shape than those of {config.data.name}; name another one')
+    return ClassifierTask(stored)

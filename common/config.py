@@ -29,7 +29,10 @@ def load(workdir: pathlib.Path) -> ConfigDict:
     """The configuration that the run in `workdir` was started with. Raises UserError where there is none."""
     path = workdir / FILE
     try:
-        return at_home(ConfigDict(json.loads(path.read_text())), workdir)
+        values = json.loads(path.read_text())
+        if not isinstance(values, dict):
+            raise ValueError('it is not an object')
+        return at_home(ConfigDict(values), workdir)
     except FileNotFoundError as error:
         raise UserError(f'{workdir} holds no run ({path} is missing); name the work directory of one with '
                         '--workdir, or train first') from error
@@ -74,7 +77,7 @@ def check_same(stored: ConfigDict, config: ConfigDict, workdir: pathlib.Path) ->
     """Raises UserError naming what differs, apart from where data and classifiers are found."""
     old, new = flatten(stored), flatten(config)
     differing = [f'{name} was {old.get(name)!r} and is now {new.get(name)!r}'
-                 for name in sorted(old | new) if not is_location(name) and old.get(name) != new.get(name)]
+                 for name in sorted(old | new, key=lambda name: (name not in new, name not in old, name)) if not is_location(name) and old.get(name) != new.get(name)]
     if differing:
         raise UserError(f'{workdir} belongs to another configuration: {"; ".join(differing[:5])}'
                         f'{"; and more" if len(differing) > 5 else ""}. Choose another --workdir')

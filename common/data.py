@@ -32,24 +32,30 @@ def load(config, split: str, decode: Callable[[dict, int], dict[str, np.ndarray]
         UserError: the data set is not there and cannot be had, or has no examples.
     """
     builder = prepared_builder(config)
-    try:
-        source = builder.as_data_source(split=tfds_split(config, split))
-    except ValueError as error:  # An unknown split, or more validation examples than there are.
-        raise UserError(f'{config.name} has no split {tfds_split(config, split)!r} ({error}); lower '
-                        'data.validation_examples or check data.dir') from error
-    if not len(source):
-        raise UserError(f'{config.name} has no examples in split {split!r}; check data.dir and '
-                        'data.validation_examples')
+    source = open_split(builder, tfds_split(config, split))
     cache = cache_path(builder, config, split)
     if cache.exists():
         try:
-            with np.load(cache) as arrays:
+            with cache.open('rb') as file, np.load(file) as arrays:
                 return dict(arrays)
         except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
             notice(f'decoding {config.name} again: the copy in {cache} is damaged ({error})')
     arrays = decode_all(source, lambda example: decode(example, config.image_size))
     save_cache(cache, arrays)
     return arrays
+
+
+def open_split(builder: tfds.core.DatasetBuilder, split: str):
+    """The examples of a split, read one by one. Raises UserError where there are none."""
+    problem = 'it is empty'
+    try:
+        source = builder.as_data_source(split=split)
+        if len(source):
+            return source
+    except ValueError as error:  # An unknown split, or as many validation examples as there are.
+        problem = str(error)
+    raise UserError(f'{builder.name} has no examples in split {split!r} ({problem}); check data.dir and '
+                    'data.validation_examples')
 
 
 def tfds_split(config, split: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import os
 
 import jax
+import jax.numpy as jnp
 import jaxlib
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -39,8 +40,13 @@ class Devices:
                             f'choose a multiple of {self.count}')
 
     def replicate(self, tree):
-        """Copies every leaf to every device. Always a copy: the original may be donated safely."""
-        return jax.tree.map(lambda x: jax.device_put(x, self.replicated, may_alias=False), tree)
+        """Copies every leaf to every device.
+
+        Always a copy, made by a compiled function: `device_put` may hand out one buffer for two equal leaves,
+        and donating a buffer twice crashes.
+        """
+        copy = jax.jit(lambda leaves: jax.tree.map(jnp.copy, leaves), out_shardings=self.replicated)
+        return copy(tree)
 
     def split(self, array: np.ndarray) -> np.ndarray:
         """`[..., B]` to this process's rows of `[devices, ..., B / devices]`."""

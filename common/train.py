@@ -132,7 +132,7 @@ class Trainer:
         (_, (batch_stats, sums)), grads = jax.value_and_grad(loss, has_aux=True)(
             state.params, state.batch_stats, constants, batch, Keys(root, state.step))
         grads, sums = self.devices.mean(grads), self.devices.sum(sums)
-        sums |= {'grad_norm': optax.global_norm(grads), 'steps': 1}
+        sums |= {'grad_norm': optax.tree.norm(grads), 'steps': 1}
         updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         average = optimizer.update_average(state.average, {'params': params, 'batch_stats': batch_stats},

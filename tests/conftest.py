@@ -25,7 +25,7 @@ hypothesis.settings.load_profile('tests')
 
 
 def pytest_configure(config):
-    """Moves data sets and caches to a temporary folder, before TFDS is imported; xdist's workers inherit it."""
+    """Moves data and caches to a temporary folder, before TFDS is imported; xdist's workers inherit it."""
     if not hasattr(config, 'workerinput'):
         home = tempfile.mkdtemp(prefix='unet_vae_jax_tests_')
         config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))

@@ -43,7 +43,8 @@ def test_flip_moves_image_and_mask_together(image, labels):
         flips = bool(np.any(mask != labels))
         flipped += flips
         np.testing.assert_array_equal(mask, labels[:, ::-1] if flips else labels)
-        np.testing.assert_allclose(resample_image(image, mirror), image[:, ::-1] if flips else image, atol=1e-6)
+        expected = image[:, ::-1] if flips else image
+        np.testing.assert_allclose(resample_image(image, mirror), expected, atol=1e-6)
     assert 2 < flipped < 14
 
 
@@ -64,7 +65,8 @@ def test_labels_stay_in_the_label_set(seed, size):
     assert set(np.unique(resampled)) <= set(np.unique(labels))
 
 
-@given(positions=st.lists(st.floats(0, 15, width=32), min_size=4, max_size=4), step=st.floats(0.25, 4, width=32))
+@given(positions=st.lists(st.floats(0, 15, width=32), min_size=4, max_size=4),
+       step=st.floats(0.25, 4, width=32))
 def test_weights_add_up_to_one(positions, step):
     weights = triangle_weights(jnp.array(positions), jnp.float32(step), 16)
     assert np.min(weights) >= 0

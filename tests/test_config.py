@@ -21,14 +21,18 @@ FILES = sorted(path.stem for path in (pathlib.Path(main.__file__).parent / 'conf
 def test_config_traces(file, variant):
     config = importlib.import_module(f'configs.{file}').get_config(variant)
     task, size = main.make_task(config), config.data.image_size
-    variables, constants = jax.eval_shape(task.init, jax.random.key(0))
-    batch = {'image': jnp.zeros((1, 2, size, size, 3), jnp.uint8), 'labels': jnp.zeros((1, 2, size, size), jnp.uint8),
-             'index': jnp.zeros((1, 2), int)}
-    loss, (batch_stats, sums) = jax.eval_shape(
-        jax.vmap(lambda batch: task.loss(variables['params'], variables['batch_stats'], constants, batch,
-                                         Keys(jax.random.key(0), 0), size), axis_name=AXIS), batch)
+    batch = {'image': jnp.zeros((1, 2, size, size, 3), jnp.uint8), 'index': jnp.zeros((1, 2), int),
+             'labels': jnp.zeros((1, 2, size, size), jnp.uint8)}
+
+    def first_loss(batch, key):
+        variables, constants = task.init(key)
+        loss, (batch_stats, sums) = task.loss(variables['params'], variables['batch_stats'], constants, batch,
+                                              Keys(key, 0), task.stage(0))
+        assert jax.tree.structure(batch_stats) == jax.tree.structure(variables['batch_stats'])
+        return loss, sums
+
+    loss, sums = jax.eval_shape(jax.vmap(first_loss, (0, None), axis_name=AXIS), batch, jax.random.key(0))
     assert loss.shape == (1,) and 'loss' in sums
-    assert jax.tree.structure(batch_stats) == jax.tree.structure(variables['batch_stats'])
 
 
 def test_files_differ_in_what_their_names_say():
@@ -51,15 +55,24 @@ def test_config_survives_its_work_directory(config, tmp_path):
 
 def test_work_directory_of_another_config_is_refused(config, tmp_path):
     config_lib.save(config, tmp_path)
+    (tmp_path / 'checkpoints' / '5').mkdir(parents=True)
     config.model.width = 6
     with pytest.raises(UserError, match='another configuration: model.width was 4 and is now 6.*--workdir'):
         config_lib.save(config, tmp_path)
     assert config_lib.load(tmp_path).model.width == 4
 
 
+def test_work_directory_without_a_checkpoint_takes_another_config(config, tmp_path):
+    config_lib.save(config, tmp_path)
+    config.model.width = 6
+    config_lib.save(config, tmp_path)
+    assert config_lib.load(tmp_path).model.width == 6
+
+
 @pytest.mark.parametrize('key', ['dir', 'manual_dir'])
 def test_data_may_have_moved(config, tmp_path, key):
     config_lib.save(config, tmp_path)
+    (tmp_path / 'checkpoints' / '5').mkdir(parents=True)
     config.data[key] = '/elsewhere'
     config_lib.save(config, tmp_path)
     assert config_lib.load(tmp_path).data[key] == '/elsewhere'
@@ -84,13 +97,14 @@ def test_work_directory_that_cannot_be_written_is_named(config, tmp_path):
         config_lib.save(config, tmp_path / 'file' / 'run')
 
 
-@pytest.mark.parametrize('change, message', [({'loss': 'mse'}, 'loss is .*cross_entropy, dice'),
-                                             ({'model.down': 'avg'}, 'model.down'), ({'model.width': 0}, 'width'),
-                                             ({'model.up': 'nearest'}, 'model.up'),
-                                             ({'model.multipliers': (1,)}, 'multipliers'),
-                                             ({'data.image_size': 15}, 'data.image_size to a multiple of 2'),
-                                             ({'augment.start_size': 32}, 'start_size 32 is above'),
-                                             ({'task': 'gan'}, "task is 'gan'; choose one of unet")])
+@pytest.mark.parametrize('change, message', [
+    ({'loss': 'mse'}, "loss is 'mse'; choose one of 'cross_entropy', 'dice'"),
+    ({'model.down': 'avg'}, 'model.down'), ({'model.up': 'nearest'}, 'model.up'),
+    ({'model.width': 0}, 'width'), ({'model.multipliers': (1,)}, 'multipliers'),
+    ({'data.image_size': 15}, 'data.image_size to a multiple of 2'),
+    ({'augment.start_size': 32}, 'start_size 32 is above'), ({'dtype': 'float16'}, 'dtype'),
+    ({'batch_size': 0}, 'batch_size is 0'), ({'seed': -1}, 'seed is -1'), ({'task': 'gan'}, "task is 'gan'"),
+])
 def test_bad_value_is_named(config, change, message):
     config.update_from_flattened_dict(change)
     with pytest.raises(UserError, match=message):

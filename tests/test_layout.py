@@ -18,7 +18,8 @@ def imported_packages(path):
             yield node.module.partition('.')[0]
 
 
-@pytest.mark.parametrize('package, others', [('unet', {'vae'}), ('vae', {'unet'}), ('common', {'unet', 'vae'})])
+@pytest.mark.parametrize('package, others', [('unet', {'vae'}), ('vae', {'unet'}),
+                                             ('common', {'unet', 'vae'})])
 def test_packages_do_not_know_each_other(package, others):
     for path in (ROOT / package).rglob('*.py'):
         assert not others & {*imported_packages(path)}, path
@@ -30,5 +31,6 @@ def test_main_is_short():
 
 def test_tensorflow_is_not_imported_before_it_is_needed():
     code = 'import sys, main, common.train, unet.task; print("tensorflow" in sys.modules)'
-    result = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True)
+    command = [sys.executable, '-c', code]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == 'False'

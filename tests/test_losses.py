@@ -82,5 +82,5 @@ def test_gradient_does_not_vanish_where_all_is_background(name, labels):
 @pytest.mark.parametrize('name', LOSSES)
 @pytest.mark.parametrize('shape', [(4, 6, 5, 1), (4, 5, 6), (1, 6, 5), (4,)])
 def test_wrong_shapes_are_refused(name, shape, logits):
-    with pytest.raises(ValueError, match='shape'):
+    with pytest.raises(ValueError, match='need labels of shape'):
         LOSSES[name](logits=logits, labels=jnp.zeros(shape, jnp.uint8))

@@ -41,7 +41,8 @@ def test_summary_equals_sets_of_pixels(labels, predictions):
             dice[name] = 2 * len(true & predicted) / (len(true) + len(predicted))
     expected = {'pixel_accuracy': np.mean(labels == predictions), 'mean_iou': np.nanmean([*iou.values()]),
                 'mean_dice': np.nanmean([*dice.values()])}
-    expected |= {f'iou/{name}': x for name, x in iou.items()} | {f'dice/{name}': x for name, x in dice.items()}
+    expected |= {f'iou/{name}': x for name, x in iou.items()}
+    expected |= {f'dice/{name}': x for name, x in dice.items()}
     assert summary == pytest.approx(expected, nan_ok=True)
 
 
@@ -66,8 +67,9 @@ def test_more_pixels_than_float32_can_count_are_counted():
     np.testing.assert_array_equal(totals['confusion'], 2 ** 24 + 3 * np.eye(3))
 
 
-@pytest.mark.parametrize('labels, predictions, valid', [((2, 4, 4), (2, 4, 4, 1), 2), ((2, 4, 4), (2, 4, 4), 3),
-                                                        ((2, 4, 4), (1, 4, 4), 2)])
+@pytest.mark.parametrize('labels, predictions, valid', [
+    ((2, 4, 4), (2, 4, 4, 1), 2), ((2, 4, 4), (2, 4, 4), 3), ((2, 4, 4), (1, 4, 4), 2)])
 def test_wrong_shapes_are_refused(labels, predictions, valid):
     with pytest.raises(ValueError, match='shapes do not match'):
-        confusion_matrix(labels=jnp.zeros(labels), predictions=jnp.zeros(predictions), valid=jnp.ones(valid, bool))
+        confusion_matrix(labels=jnp.zeros(labels), predictions=jnp.zeros(predictions),
+                         valid=jnp.ones(valid, bool))

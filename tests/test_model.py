@@ -13,8 +13,8 @@ from unet.losses import LOSSES
 from unet.model import DOWN, UP, UNet
 
 VARIANTS = [*product(DOWN, UP)]
-PARAMETERS = {('max_pool', 'transposed_conv'): 0, ('max_pool', 'upsample'): 0,
-              ('strided_conv', 'transposed_conv'): 0, ('strided_conv', 'upsample'): 0}
+PARAMETERS = {('max_pool', 'transposed_conv'): 3700419, ('max_pool', 'upsample'): 3437859,
+              ('strided_conv', 'transposed_conv'): 4484739, ('strided_conv', 'upsample'): 4222179}
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def labels():
 
 
 def initialised(model, images):
-    return jax.jit(lambda x: model.init(jax.random.key(0), x, train=False))(images)
+    return model.init(jax.random.key(0), images, train=False)
 
 
 @pytest.mark.parametrize('size', [64, 240])
@@ -51,7 +51,7 @@ def test_size_that_does_not_halve_is_refused(size):
 def test_training_starts_at_the_entropy_of_three_classes(variant, images, labels):
     model = UNet((4, 8), 3, *variant)
     with jax.numpy_dtype_promotion('strict'):
-        logits, _ = jax.jit(lambda x: model.init_with_output(jax.random.key(0), x, train=False))(images)
+        logits, _ = model.init_with_output(jax.random.key(0), images, train=False)
         loss = LOSSES['cross_entropy'](logits=logits, labels=labels)
     np.testing.assert_allclose(loss, np.log(3), atol=0.05)
 

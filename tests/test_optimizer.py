@@ -15,7 +15,8 @@ def options(config):
     return config.optimizer
 
 
-@pytest.mark.parametrize('name, half, end', [('cosine', 0.01, 0), ('linear', 0.01, 0), ('constant', 0.02, 0.02)])
+@pytest.mark.parametrize('name, half, end', [('cosine', 0.01, 0), ('linear', 0.01, 0),
+                                             ('constant', 0.02, 0.02)])
 def test_learning_rate_warms_up_and_falls(options, name, half, end):
     options.schedule = name
     rate = schedule(options, 200)
@@ -39,7 +40,8 @@ def test_weight_decay_is_for_kernels_alone(options, name):
     params = {'kernel': jnp.ones((2, 3)), 'bias': jnp.ones(3), 'scale': jnp.ones(3)}
     options.update({'name': name, 'weight_decay': 0.5})
     rule = create(options, lambda step: 0.1)
-    updates, _ = rule.update({name: jnp.zeros_like(p) for name, p in params.items()}, rule.init(params), params)
+    gradient = {name: jnp.zeros_like(p) for name, p in params.items()}
+    updates, _ = rule.update(gradient, rule.init(params), params)
     assert np.all(updates['kernel'] < -0.01)
     assert not updates['bias'].any() and not updates['scale'].any()
 
@@ -62,8 +64,8 @@ def test_average_warms_up():
         assert average == pytest.approx(decay, rel=1e-4)
 
 
-@pytest.mark.parametrize('change', [{'name': 'adam'}, {'learning_rate': 0.0}, {'clip_norm': -1.0}, {'ema_decay': 1.0},
-                                    {'schedule': 'step'}, {'warmup_fraction': 1.0}])
+@pytest.mark.parametrize('change', [{'name': 'adam'}, {'learning_rate': 0.0}, {'clip_norm': -1.0},
+                                    {'ema_decay': 1.0}, {'schedule': 'step'}, {'warmup_fraction': 1.0}])
 def test_bad_values_are_refused(options, change):
     options.update(change)
     with pytest.raises(UserError, match=next(iter(change))):

@@ -22,7 +22,7 @@ def confusion_matrix(*, labels: jax.Array, predictions: jax.Array, valid: jax.Ar
                          f'valid {valid.shape}')
     classes = len(CLASSES)
     cells = labels.astype(jnp.int32) * classes + predictions.astype(jnp.int32)
-    hits = (cells[..., None] == jnp.arange(classes ** 2)) & valid[:, None, None, None]
+    hits = (cells[..., None] == jnp.arange(classes ** 2)[None, None, None]) & valid[:, None, None, None]
     return jnp.sum(hits, axis=(0, 1, 2), dtype=jnp.int32).reshape(classes, classes)
 
 

@@ -17,9 +17,9 @@ DIGITS = {
     '0': ['401018787040', '50102768722050'],
     '1': ['4048', '5038', '22404048', '22404048 2868'],
     '2': ['121070741818 1878', '1210707408063678'],
-    '3': ['11107074347478181', '107070434474781817'],
+    '3': ['1110707434747818', '107070434474781817'],
     '4': ['1010051575 5058', '60600505 0575 5058', '20101575 6068'],
-    '5': ['201313737818 2070', '2014147478181 2070'],
+    '5': ['201313737818 2070', '201414747818 2070'],
     '6': ['60101878731315', '50001878741416'],
     '7': ['1010707038', '1010707038 2464', '1210107070454548'],
     '8': ['40101375781815737040', '402024646040 441418787444'],
@@ -29,15 +29,15 @@ DIGITS = {
 # The ways to draw each thing, back to front; a word is a polygon. It starts with its colour,
 # b(ody), t(rim) or i(nk), and a capital rounds the corners off.
 OBJECTS = {
-    'ship': ['i30404535 t408444 t303404 b05857717', 'i41514353 t23636525 b05858717'],
+    'ship': ['i30404535 t408444 t303404 b05857717', 'i31414333 i51616353 t13737515 b05858717'],
     'house': ['t044084 b14747818 i25454828 i55656656', 'i61717363 t044084 b14747818 i35555838'],
     'tree': ['i35555838 B10707616', 'i35555838 B02525606 B32828636 B20606525',
              'i35555838 b406323 b417616'],
     'car': ['t21617414 i32525434 b04848606 I15353717 I55757757',
             'b0262848606 t13333414 I15353717 I55757757'],
     'bird': ['b03053634 i36565848 B143373765727 T14545635 i618363 B41717444 I52626353',
-             'b030535 B034373755535 t143053 i738474 B52828555 t244965'],
-    'fish': ['t54827486 B042152745627 I13232414', 't525030 t56473 t54827486 B042262745626'],
+             't040635 i638464 B1544746737 B42727545 I53636454 t251055'],
+    'fish': ['t54827486 B042152745627 I13232414', 't525030 t5647 t54827486 B042262745626'],
     'star': ['b40538365784618250333', 'b405282648656483606240232'],
     'cup': ['T5282865655757353 b12625727 I11616313', 'T5383875756767454 b11616818 i13636414'],
     'chair': ['b10202818 t14646515 b54646858', 'b10202818 b60707868 t11717313 t14747616'],
@@ -51,7 +51,8 @@ def line(word, rounds=3, closed=False):
 
     `rounds` cuts of the corners leave a smooth line, which touches every inner side halfway.
     """
-    points = np.array([int(x) + 1j * int(y) for x, y in zip(word[::2], word[1::2])]) - (4 + 4j)
+    figures = np.array([*word], int)
+    points = figures[::2] + 1j * figures[1::2] - (4 + 4j)
     if closed:
         middle = (points[:1] + points[1:2]) / 2
         points = np.concatenate([middle, points[1:], points[:1], middle])
@@ -89,7 +90,7 @@ def digit(rng, label):
     pen, width = ImageDraw.Draw(canvas), FINE * rng.uniform(1.4, 3.4)
     press = 1 + rng.uniform(0, 0.3) * np.cos(rng.uniform(0, 6) + np.linspace(0, 4, 64))
     for word in rng.choice(list(DIGITS.values())[label]).split():
-        for spot, reach in zip(place(line(word)) * canvas.width, width / 2 * press):
+        for spot, reach in zip(place(line(word)) * canvas.width, width / 2 * press, strict=True):
             x, y = spot.real, spot.imag
             pen.ellipse((x - reach, y - reach, x + reach, y + reach), fill=255)
     soft = canvas.filter(ImageFilter.GaussianBlur(FINE * rng.uniform(0.2, 0.6))).reduce(FINE)
@@ -118,19 +119,19 @@ def field(rng, knots, side):
 def thing(rng, label):
     """Image (32, 32, 3) of an object in front of a scene, from 0 to 1."""
     place, mirror = style(rng, (0.6, 0.85), 0.05, 0.12, 0.6), rng.random() < 0.5
-    canvas, colours = Image.new('L', (32 * FINE,) * 2), palette(rng)
+    fills = [tuple(fill) for fill in np.uint8(255 * palette(rng)).tolist()]
+    canvas, mask = Image.new('RGB', (32 * FINE,) * 2, fills[0]), Image.new('L', (32 * FINE,) * 2)
     for word in rng.choice(list(OBJECTS.values())[label]).split():
         points = line(word[1:], 3 if word[0].isupper() else 0, closed=True)
         points = place(-points.conj() if mirror else points) * canvas.width
         corners = np.stack([points.real, points.imag], 1).ravel().tolist()
-        ImageDraw.Draw(canvas).polygon(corners, fill='sbti'.index(word[0].lower()))
-    parts, side = np.asarray(canvas), canvas.width
-    scene = field(rng, rng.choice([2, 3, 8]), side) * rng.normal(0, 0.1, 3)
-    relief = 0.12 * field(rng, 2, side)
-    picture = colours[parts] + np.where(parts[..., None], relief, scene)
-    picture = picture * (1 + 0.12 * field(rng, 2, side))
-    picture = picture.reshape(32, FINE, 32, FINE, 3).mean((1, 3))
-    return picture + 0.02 * rng.standard_normal(picture.shape)
+        ImageDraw.Draw(canvas).polygon(corners, fills['sbti'.index(word[0].lower())])
+        ImageDraw.Draw(mask).polygon(corners, 255)
+    cover = np.asarray(mask.reduce(FINE))[..., None] / 255
+    scene = field(rng, rng.choice([2, 3, 8]), 32) * rng.normal(0, 0.1, 3)
+    relief, lamp = 0.12 * field(rng, 2, 32), 1 + 0.12 * field(rng, 2, 32)
+    picture = np.asarray(canvas.reduce(FINE)) / 255 + scene + cover * (relief - scene)
+    return picture * lamp + 0.02 * rng.standard_normal((32, 32, 3))
 
 
 def example(draw, seed, split, index):

@@ -32,7 +32,7 @@ class VAETask:
     """Implements the seam of common/train.py; every method but `load` and `init` is a pure function.
 
     Batches are dictionaries: `image` uint8 `[B, S, S, C]`, `label` int32 `[B]` (the true one), `index` and
-    `valid` `[B]`; for evaluation also `partner`, another image, to compare styles with by chance.
+    `valid` `[B]`, and `partner`, another image, to compare styles with by chance.
     The constants hold the variables of the frozen classifier and of the judge, both in evaluation mode.
     """
 
@@ -54,9 +54,9 @@ class VAETask:
         return build(self.config, len(self.config.data.mean), Mode(train, jnp.dtype(self.config.dtype), AXIS))
 
     def load(self, split: str) -> dict[str, np.ndarray]:
-        """All examples of a split; outside training, each with another one's image as `partner`."""
+        """All examples of a split, each with another one's image as `partner`."""
         arrays = data.load(self.config.data, split, decode_example)
-        return arrays if split == 'train' else arrays | {'partner': np.roll(arrays['image'], 1, axis=0)}
+        return arrays | {'partner': np.roll(arrays['image'], 1, axis=0)}
 
     def init(self, key: jax.Array) -> tuple[dict[str, Any], dict[str, Any]]:
         """Variables for training, and the frozen classifiers as constants."""

@@ -1,0 +1,111 @@
+"""The command line: whole runs in processes of their own, and what mistakes look like."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+from absl import flags
+from absl.testing import flagsaver
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from common import cli
+import main
+
+ROOT = pathlib.Path(main.__file__).parent
+CONFIG = f'--config={ROOT}/configs/unet_mp_tr_ce.py:demo'
+TINY = [CONFIG, '--config.data.image_size=16', '--config.model.width=2', '--config.model.multipliers=(1,2)',
+        '--config.num_epochs=8', '--config.batch_size=32', '--config.log_every_steps=2',
+        '--config.eval_every_epochs=4']
+PER_CLASS = [f'{metric}/{name}' for metric in ('dice', 'iou') for name in ('background', 'border', 'pet')]
+METRICS = [*PER_CLASS, 'loss', 'mean_dice', 'mean_iou', 'pixel_accuracy']
+TAGS = {f'{split}/{name}' for split in ('train', 'test') for name in METRICS} | {
+    'train/grad_norm', 'train/images_per_second', 'train/learning_rate', 'test/train_loss', 'curves',
+    'predictions', 'parameters', '_hparams_/session_start_info'}
+
+
+def start(*args):
+    return subprocess.Popen([sys.executable, ROOT / 'main.py', *args], stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True, env=os.environ | {'JAX_NUM_CPU_DEVICES': '2'})
+
+
+def tags_of(workdir):
+    events = EventAccumulator(str(workdir), size_guidance={'tensors': 1})
+    events.Reload()
+    found = events.Tags()
+    return {*found['scalars'], *found['images'], *found['tensors']} | (
+        {tag for tag in events.summary_metadata if tag.startswith('_hparams_')})
+
+
+def test_run_is_stopped_continued_and_evaluated(pets, tmp_path):
+    command = [*TINY, f'--workdir={tmp_path}']
+    first = start(*command)
+    while not (tmp_path / 'metrics.jsonl').exists() or not (tmp_path / 'metrics.jsonl').read_text():
+        assert first.poll() is None, first.communicate()[1]
+        time.sleep(0.02)
+    first.send_signal(signal.SIGTERM)
+    assert 'by SIGTERM; the state is saved' in first.communicate()[1].splitlines()[-1]
+    assert first.returncode == 128 + signal.SIGTERM
+    stopped_at = int(max((tmp_path / 'checkpoints').iterdir(), key=lambda path: int(path.name)).name)
+    assert 0 < stopped_at < 128
+
+    second = start(*command)
+    printed, errors = second.communicate()
+    assert second.returncode == 0, errors
+    lines = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
+    assert [line['step'] for line in lines if line['split'] == 'train'] == [*range(2, 129, 2)]
+    assert tags_of(tmp_path) == TAGS
+
+    results = (tmp_path / 'results.json').read_text()
+    assert printed.startswith(results.strip()) and json.loads(results)['step'] == 128
+    (tmp_path / 'results.json').unlink()
+    evaluation = start('--mode=eval', f'--workdir={tmp_path}')
+    assert evaluation.communicate()[0].startswith(results.strip())
+    assert (tmp_path / 'results.json').read_text() == results
+
+
+@pytest.fixture
+def other_run(tmp_path):
+    """A work directory that belongs to a configuration of its own."""
+    folder = tmp_path / 'other'
+    (folder / 'checkpoints' / '7').mkdir(parents=True)
+    (folder / 'config.json').write_text('{"task": "unet", "seed": 5}')
+    return folder
+
+
+@pytest.mark.parametrize('args, message', [
+    ([], '--config=configs/unet_mp_tr_ce.py trains'),
+    ([CONFIG, '--config.typo=1'], 'typo'),
+    ([CONFIG, '--config.model.typo=1'], 'typo'),
+    ([CONFIG, '--config.seed=many'], 'seed'),
+    ([CONFIG, '--config.optimizer.learning_rate=fast'], 'learning_rate'),
+    ([CONFIG, '--config.data.image_size=100'], 'data.image_size to a multiple of 16'),
+    ([CONFIG, '--config.batch_size=6'], 'choose a multiple of 4'),
+    ([CONFIG, '--config.loss=mse'], "loss is 'mse'; choose one of"),
+    ([CONFIG, '--config.data.name=no_such_pets'], 'no_such_pets'),
+    ([f'--config={ROOT}/configs/none.py'], 'configuration file cannot be loaded'),
+    ([f'--config={ROOT}/configs/unet_mp_tr_ce.py:tiny'], 'tiny'),
+    (['--mode=sing'], 'sing'),
+    (['--typo=1'], 'typo'),
+    (['train'], "'train' is not a flag"),
+    (['--mode=eval', '--workdir=nowhere'], 'nowhere holds no run'),
+    ([CONFIG, '--workdir=other'], 'belongs to another configuration'),
+    ([CONFIG, '--mode=eval', '--workdir=other'], 'belongs to another configuration'),
+])
+def test_mistake_gets_one_line_and_exit_code_2(args, message, tmp_path, other_run, monkeypatch, capsys):
+    argv = ['main.py', *args]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, 'argv', argv)  # ml_collections looks there for --config.* flags.
+    known = set(flags.FLAGS)
+    with flagsaver.flagsaver():
+        code = cli.run(main.main, argv)
+    for name in set(flags.FLAGS) - known:
+        delattr(flags.FLAGS, name)
+    printed = capsys.readouterr()
+    line, = (line for line in printed.err.splitlines() if line.strip())
+    assert code == 2 and line.startswith('error: ') and message in line
+    assert 'Traceback' not in printed.err and not printed.out

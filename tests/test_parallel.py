@@ -1,0 +1,30 @@
+"""Placing values on devices."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from common.errors import UserError
+from common.parallel import Devices
+
+
+@pytest.mark.parametrize('count', [1, 4])
+def test_replicated_leaves_share_no_memory(count):
+    devices, shared = Devices(jax.devices()[:count]), jnp.arange(1000.0)
+    placed = devices.replicate({'params': shared, 'average': shared})
+    addresses = [shard.data.unsafe_buffer_pointer() for leaf in jax.tree.leaves(placed)
+                 for shard in leaf.addressable_shards]
+    assert len({*addresses, shared.unsafe_buffer_pointer()}) == 2 * count + 1
+    jax.tree.map(lambda leaf: np.testing.assert_array_equal(leaf, shared), placed)
+
+
+def test_batch_is_split_in_order():
+    index = np.arange(24).reshape(3, 8)
+    np.testing.assert_array_equal(Devices().split(index)[1], index[:, 2:4])
+
+
+@pytest.mark.parametrize('batch_size', [0, -4, 6])
+def test_batch_that_does_not_divide_is_refused(batch_size):
+    with pytest.raises(UserError, match=f'batch_size {batch_size} .*4 devices; choose a multiple of 4'):
+        Devices().check_batch(batch_size)

@@ -1,0 +1,254 @@
+"""The training loop: the same run whatever the devices, the interruptions and the batches of evaluation."""
+
+import json
+import pathlib
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from common import config as config_lib
+from common import data, evaluate, train
+from common.checkpoint import Checkpoints
+from common.errors import Diverged, Interrupted, UserError
+from common.parallel import Devices
+from common.writers import read_metrics
+from tests.conftest import make_tiny_task, train_steps
+from unet.losses import LOSSES
+
+GOLDEN_LOSS = {'cross_entropy': 1.09623206, 'dice': 0.68250817}
+
+
+@pytest.fixture(scope='module')
+def growing():
+    """Keeps the sizes of `straight` and of what is compared with it the same: 12 pixels, then 16."""
+    return {'start_size': 12, 'grow_fraction': 0.5}
+
+
+@pytest.fixture
+def growing_task(config, growing):
+    config.augment.update(growing)
+    return make_tiny_task(config)
+
+
+@pytest.fixture(scope='module')
+def straight(tmp_path_factory):
+    """The place for a run that goes from start to end at once; `straight_run` fills it."""
+    return tmp_path_factory.mktemp('straight')
+
+
+@pytest.fixture
+def straight_run(straight, growing_task):
+    """The work directory of a whole run and its results."""
+    if not (straight / 'results.json').exists():
+        train.train(growing_task, straight)
+        # Each size is traced twice at most: once for the shapes of the sums, once to compile.
+        assert set(growing_task.traces) == {12, 16} and growing_task.traces.total() == 3
+    return straight, json.loads((straight / 'results.json').read_text())
+
+
+def stopped_run(task, workdir, step):
+    """A run that gets SIGTERM once it has done `step` steps."""
+    class StoppedRun(train.Run):
+        def advance(self):
+            super().advance()
+            if self.step == step:
+                signal.raise_signal(signal.SIGTERM)
+
+    with train.StopRequest() as stop, pytest.raises(Interrupted, match=f'step {step} by SIGTERM') as caught:
+        StoppedRun(task, workdir, stop).go()
+    assert caught.value.signum == signal.SIGTERM
+
+
+def saved_arrays(task, workdir):
+    devices = Devices()
+    trainer = train.Trainer(task, data.Feed(task.load('train'), devices), devices)
+    template = train.to_items(devices.replicate(trainer.init()[0]))
+    with Checkpoints(workdir) as checkpoints:
+        return jax.tree.map(np.asarray, checkpoints.restore(template))
+
+
+def assert_close(tree, expected):
+    """Adam divides by gradients that may be nearly zero, which enlarges rounding."""
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), tree, expected)
+
+
+def metric_lines(workdir):
+    lines = read_metrics(workdir)
+    for line in lines:
+        line.pop('images_per_second', None)
+    return lines
+
+
+@pytest.mark.parametrize('step', [3, 4, 9])
+def test_interrupted_run_ends_as_if_it_had_not_been(straight_run, growing_task, tmp_path, step):
+    workdir, results = straight_run
+    stopped_run(growing_task, tmp_path, step)
+    before = saved_arrays(growing_task, tmp_path)
+    assert before['training']['step'] == step
+    assert train.train(growing_task, tmp_path) == results
+    after, expected = saved_arrays(growing_task, tmp_path), saved_arrays(growing_task, workdir)
+    jax.tree.map(np.testing.assert_array_equal, after, expected)
+    moved = jax.tree.map(lambda a, b: np.any(a != b), *(x['training']['params'] for x in (before, after)))
+    assert all(jax.tree.leaves(moved)) == (step < 9)
+    assert metric_lines(tmp_path) == metric_lines(workdir)
+
+
+def test_finished_run_does_no_step_but_evaluates(straight_run, growing_task, monkeypatch):
+    workdir, results = straight_run
+    lines = read_metrics(workdir)
+    monkeypatch.setattr(train.Trainer, '__call__', lambda *_: pytest.fail('a step was done'))
+    (workdir / 'results.json').unlink()
+    assert train.train(growing_task, workdir) == results
+    assert json.loads((workdir / 'results.json').read_text()) == results
+    assert read_metrics(workdir) == lines
+
+
+def test_evaluation_of_a_checkpoint_gives_the_results_of_training(straight_run, growing_task):
+    workdir, results = straight_run
+    assert evaluate.evaluate(growing_task, workdir) == results
+
+
+def test_results_are_complete_and_equal_the_last_test_line(straight_run):
+    workdir, results = straight_run
+    per_class = {f'{metric}/{name}' for metric in ('iou', 'dice') for name in ('pet', 'background', 'border')}
+    assert set(results) == per_class | {'loss', 'train_loss', 'pixel_accuracy', 'mean_iou', 'mean_dice',
+                                        'split', 'num_examples', 'step'}
+    assert (results['split'], results['num_examples'], results['step']) == ('test', 13, 9)
+    last = [line for line in read_metrics(workdir) if line['split'] == 'test'][-1]
+    assert last.items() <= results.items()
+    assert set(results) - set(last) <= {'num_examples'}
+
+
+def test_metrics_are_logged_when_they_are_due(straight_run):
+    workdir, _ = straight_run
+    lines = [(line['step'], line['split']) for line in read_metrics(workdir)]
+    assert lines == [(2, 'train'), (4, 'train'), (4, 'test'), (6, 'train'), (8, 'train'), (9, 'test')]
+    assert {path.name for path in (workdir / 'figures').iterdir()} == {'curves.png', 'predictions.png'}
+
+
+def test_other_configuration_is_refused_and_the_run_left_alone(straight_run, config, growing):
+    workdir, _ = straight_run
+    config.augment.update(growing)
+    config.optimizer.learning_rate = 0.5
+    with pytest.raises(UserError, match='optimizer.learning_rate was 0.003 and is now 0.5'):
+        train.train(make_tiny_task(config), workdir)
+    assert config_lib.load(workdir).optimizer.learning_rate == 0.003
+
+
+def test_number_of_devices_changes_nothing_but_rounding(tiny_task):
+    outcomes = []
+    for count in (1, 2, 4):
+        _, state, summaries = train_steps(tiny_task, 3, devices=jax.devices()[:count])
+        outcomes.append((summaries, (state.params, state.batch_stats, state.average)))
+    for summaries, arrays in outcomes[1:]:
+        for summary, expected in zip(summaries, outcomes[0][0], strict=True):
+            assert summary == pytest.approx(expected, rel=1e-4)
+        assert_close(arrays, outcomes[0][1])
+
+
+def test_several_steps_in_one_dispatch_are_the_same_steps(tiny_task):
+    (_, one, single), (_, three, scanned) = (train_steps(tiny_task, 6, dispatch=n) for n in (1, 3))
+    assert scanned[-1] == pytest.approx(single[-1], rel=1e-4)
+    assert_close(one.params, three.params)
+    assert one.step == three.step == 6
+
+
+def test_dispatches_stop_where_the_host_has_work(config):
+    config.update({'steps_per_dispatch': 3, 'log_every_steps': 5})
+    plan = train.Plan(config, examples=36, steps=9, stage=lambda step: step >= 7)
+    step, counts = 0, []
+    while step < 9:
+        counts.append(plan.count(step))
+        step += counts[-1]
+        assert step in plan.stops or not set(range(step - counts[-1] + 1, step)) & set(plan.stops)
+    assert plan.stops == [4, 5, 7, 9] and counts == [3, 1, 1, 1, 1, 1, 1]
+
+
+def test_step_is_traced_once(tiny_task):
+    train_steps(tiny_task, 4)
+    assert tiny_task.traces == {16: 2}  # The first is for the shapes of the sums.
+
+
+def test_images_grow_from_start_size_to_full_size(config):
+    config.data.image_size = 64
+    config.augment.update({'start_size': 32, 'grow_fraction': 0.5})
+    stages = [make_tiny_task(config).stage(progress) for progress in np.linspace(0, 0.999, 50)]
+    assert stages == sorted(stages) and stages[0] == 32
+    assert set(stages[25:]) == {64} and len(set(stages[:25])) > 3
+
+
+@pytest.mark.parametrize('name', LOSSES)
+def test_loss_after_three_steps_has_not_changed(config, name):
+    config.loss = name
+    loss = train_steps(make_tiny_task(config), 3)[2][-1]['loss']
+    assert loss == pytest.approx(GOLDEN_LOSS[name], rel=1e-5), (
+        f'training with {name} computes something else than before. If that is what you meant, say so in the '
+        f'commit and set GOLDEN_LOSS to {loss:.8f}; if not, you have found a bug. A new version of JAX may '
+        'also change the last digits')
+
+
+@pytest.mark.parametrize('name', LOSSES)
+def test_eight_images_are_learnt_by_heart(config, name):
+    config.update({'loss': name, 'num_epochs': 120, 'log_every_steps': 1000})
+    config.model.width = 8
+    config.optimizer.update({'learning_rate': 1e-2, 'weight_decay': 0.0})
+    config.augment.update({'flip': False, 'scale': 0.0, 'aspect': 0.0, 'shift': 0.0, 'brightness': 0.0,
+                           'contrast': 0.0, 'saturation': 0.0})
+    task = make_tiny_task(config, train=8)
+    one = jax.devices()[:1]
+    _, state, _ = train_steps(task, 120, devices=one)
+    evaluation = evaluate.Evaluation(task, Devices(one))
+    assert evaluation.metrics(state.average, {}, lambda: None, 'train')['pixel_accuracy'] > 0.95
+
+
+def test_evaluation_does_not_depend_on_its_batch_size(config):
+    one, outcomes = Devices(jax.devices()[:1]), []
+    for size in (1, 7, 64):
+        config.eval_batch_size = size
+        task = make_tiny_task(config)
+        variables, _ = task.init(jax.random.key(0))
+        evaluation = evaluate.Evaluation(task, one)
+        outcomes.append(evaluation.metrics(one.replicate(variables), {}, lambda: None, 'test'))
+    assert outcomes[1] == pytest.approx(outcomes[0], rel=1e-6, nan_ok=True)
+    assert outcomes[2] == pytest.approx(outcomes[0], rel=1e-6, nan_ok=True)
+
+
+def test_evaluation_on_four_devices_equals_numpy(tiny_task):
+    variables, _ = tiny_task.init(jax.random.key(0))
+    devices, test = Devices(), tiny_task.load('test')
+    evaluation = evaluate.Evaluation(tiny_task, devices)
+    metrics = evaluation.metrics(devices.replicate(variables), {}, lambda: None, 'test')
+    logits = tiny_task.logits(variables, test['image'] / np.float32(255))
+    loss = LOSSES['cross_entropy'](logits=logits, labels=test['labels'])
+    accuracy = np.mean(np.asarray(logits).argmax(-1) == test['labels'])
+    assert metrics['pixel_accuracy'] == pytest.approx(accuracy, rel=1e-6)
+    assert metrics['loss'] == pytest.approx(float(np.mean(loss)), rel=1e-5)
+
+
+def test_nan_stops_the_run_and_is_not_saved(config, tmp_path):
+    class PoisonedTask(type(make_tiny_task(config))):
+        def loss(self, params, batch_stats, constants, batch, keys, stage):
+            loss, rest = super().loss(params, batch_stats, constants, batch, keys, stage)
+            return loss * jnp.where(keys.step == 5, np.nan, 1), rest
+
+    with pytest.raises(Diverged, match='between steps 4 and 6; the last checkpoint is of step 4'):
+        train.train(PoisonedTask(config), tmp_path)
+    assert [path.name for path in (tmp_path / 'checkpoints').iterdir()] == ['4']
+    assert max(line['step'] for line in read_metrics(tmp_path)) == 4
+
+
+def test_run_shorter_than_a_batch_is_refused(config, tmp_path):
+    config.update({'num_epochs': 1, 'batch_size': 40})
+    with pytest.raises(UserError, match='lower batch_size or raise num_epochs'):
+        train.train(make_tiny_task(config), tmp_path)
+
+
+def test_relative_work_directory(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config.update({'num_epochs': 1, 'eval_every_epochs': 0})
+    task, workdir = make_tiny_task(config), pathlib.Path('runs/one')
+    results = train.train(task, workdir)
+    assert evaluate.evaluate(task, workdir) == results

@@ -1,0 +1,237 @@
+"""The label-conditioned VAE's task: what it is told, what the frozen classifier does, what is measured."""
+
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from common import config as config_lib
+from common import data, evaluate, train
+from common.errors import UserError
+from common.keys import Keys
+from common.parallel import AXIS, Devices
+from configs import classifier_mnist, judge_mnist, vae_mnist
+from vae.classifier import ClassifierTask, standardize, unstandardize
+from vae.task import VAETask
+
+KEYS = Keys(jax.random.key(3), 0)
+
+
+def draw_digits(split, number):
+    rng = np.random.default_rng((len(split), number))
+    labels = np.arange(number, dtype=np.int32) % 10
+    images = rng.integers(0, 60, (number, 16, 16, 1), np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[3 + label:5 + label] = 255
+    return {'image': images, 'label': labels}
+
+
+def shrunk(config, **values):
+    config.update({'num_epochs': 2, 'batch_size': 8, 'eval_batch_size': 8, 'log_every_steps': 2, **values})
+    config.data.image_size = 16
+    config.model.width = 4
+    return config
+
+
+@pytest.fixture(autouse=True)
+def tiny_data(monkeypatch):
+    """40 training and 23 test images of a bar whose height is the label, in place of the prepared data."""
+    monkeypatch.setattr(data, 'load', lambda config, split, decode: draw_digits(
+        split, {'train': 40, 'test': 23}[split]))
+
+
+@pytest.fixture(scope='module')
+def classifiers(tmp_path_factory):
+    """The place for the trained frozen classifier and judge; `config` fills it."""
+    return tmp_path_factory.mktemp('classifiers')
+
+
+@pytest.fixture
+def config(classifiers):
+    for name, module in (('classifier', classifier_mnist), ('judge', judge_mnist)):
+        if not (classifiers / name / 'results.json').exists():
+            train.train(ClassifierTask(shrunk(module.get_config('demo'))), classifiers / name)
+    config = shrunk(vae_mnist.get_config('demo'), classifier_workdir=str(classifiers / 'classifier'),
+                    judge_workdir=str(classifiers / 'judge'))
+    config.model.update({'decoder_width': 4, 'latent': 3})
+    return config
+
+
+@pytest.fixture
+def task(config):
+    return VAETask(config)
+
+
+@pytest.fixture
+def initial(task):
+    """Variables and constants."""
+    return task.init(jax.random.key(0))
+
+
+def test_batch(task, count=8):
+    arrays = task.load('test')
+    return {name: jnp.asarray(array[:count]) for name, array in arrays.items()} | {
+        'index': jnp.arange(count), 'valid': jnp.ones(count, bool)}
+
+
+test_batch.__test__ = False
+
+
+def loss_sums(task, initial, batch):
+    """Metric sums of one training step's forward pass."""
+    variables, constants = initial
+
+    def loss(batch):
+        return task.loss(variables['params'], variables['batch_stats'], constants, batch, KEYS, None)
+
+    return jax.tree.map(lambda x: float(x[0]), jax.vmap(loss, axis_name=AXIS)(
+        jax.tree.map(lambda x: x[None], batch))[1][1])
+
+
+def give(task, monkeypatch, labels):
+    monkeypatch.setattr(VAETask, 'given_labels', lambda *_: jnp.asarray(labels))
+
+
+def test_one_label_in_ten_is_wrong_and_never_by_chance_right(config):
+    config.wrong_label_rate = 0.1
+    batch = {'label': jnp.arange(100_000) % 10, 'index': jnp.arange(100_000)}
+    given = VAETask(config).given_labels(batch, KEYS)
+    assert abs(float(jnp.mean(given != batch['label'])) - 0.1) < 3 * np.sqrt(0.09 / 100_000)
+    config.wrong_label_rate = 1.0
+    given = VAETask(config).given_labels(batch, KEYS)
+    assert jnp.all(given != batch['label'])
+    counts = np.bincount((given - batch['label']) % 10, minlength=10)[1:]
+    assert np.all(np.abs(counts / 100_000 - 1 / 9) < 0.005)
+
+
+def test_wrong_labels_do_not_depend_on_how_the_batch_is_split(task):
+    batch = {'label': jnp.arange(40) % 10, 'index': jnp.arange(40)}
+    half = jax.tree.map(lambda x: x[20:], batch)
+    np.testing.assert_array_equal(task.given_labels(batch, KEYS)[20:], task.given_labels(half, KEYS))
+
+
+def test_label_loss_is_against_the_given_label(config, monkeypatch):
+    config.reconstruct_wrong = True
+    task = VAETask(config)
+    initial, batch = task.init(jax.random.key(0)), test_batch(VAETask(config))
+    give(task, monkeypatch, (batch['label'] + 1) % 10)
+    told = loss_sums(task, initial, batch)
+    assert loss_sums(task, initial, batch | {'label': (batch['label'] + 5) % 10}) == told
+    give(task, monkeypatch, (batch['label'] + 2) % 10)
+    assert loss_sums(task, initial, batch)['label_loss'] != told['label_loss']
+
+
+def test_wrong_label_is_not_compared_with_the_original_unless_asked(config, monkeypatch):
+    sums = {}
+    for reconstruct in (True, False):
+        config.reconstruct_wrong = reconstruct
+        task = VAETask(config)
+        batch = test_batch(task)
+        give(task, monkeypatch, (batch['label'] + 1) % 10)
+        sums[reconstruct] = loss_sums(task, task.init(jax.random.key(0)), batch)
+    assert sums[False]['reconstruction'] == 0 > sums[True]['reconstruction']
+    assert sums[False]['label_loss'] == sums[True]['label_loss'] > 0
+
+
+def test_terms_add_up_to_the_total(task, initial):
+    evaluated = task.eval_step(*initial, test_batch(task), KEYS)
+    for sums in (loss_sums(task, initial, test_batch(task)), {name: float(evaluated[name]) for name in (
+            'total', 'reconstruction', 'kl', 'label_loss')}):
+        assert sums['total'] == pytest.approx(-sums['reconstruction'] + sums['kl'] + sums['label_loss'], rel=1e-5)
+
+
+def test_evaluation_never_gives_wrong_labels(config):
+    results = []
+    for rate in (0.0, 1.0):
+        config.wrong_label_rate = rate
+        task = VAETask(config)
+        results.append(task.eval_step(*task.init(jax.random.key(0)), test_batch(task), KEYS))
+    jax.tree.map(np.testing.assert_array_equal, *results)
+
+
+def test_image_goes_through_the_vaes_standardisation_to_what_the_classifier_was_trained_on(task, initial):
+    images = test_batch(task)['image'] / 255.0
+    reader, variables = task.readers['classifier'], initial[1]['classifier']
+    back = unstandardize(standardize(images, task.config.data), task.config.data)
+    np.testing.assert_allclose(reader.logits(variables, back), reader.logits(variables, images), atol=1e-4)
+
+
+def test_without_embeddings_the_label_changes_nothing(task, initial):
+    params = dict(initial[0]['params'])
+    swaps = task.all_labels({**initial[0], 'params': params}, jnp.ones((2, 4 * 4 * 4)))
+    assert np.ptp(swaps, axis=0).max() > 1e-6
+    params |= {name: jax.tree.map(jnp.zeros_like, params[name]) for name in ('embed_mu', 'embed_log_var')}
+    swaps = task.all_labels({**initial[0], 'params': params}, jnp.ones((2, 4 * 4 * 4)))
+    np.testing.assert_allclose(swaps, np.broadcast_to(swaps[:1], swaps.shape), atol=1e-6)
+
+
+def test_mu_and_log_variance_have_tables_of_their_own(task, initial):
+    params = dict(initial[0]['params'])
+    params['embed_mu'] = jax.tree.map(lambda x: x + 1, params['embed_mu'])
+    before, after = (task.bound({**initial[0], 'params': p})(jnp.ones((2, 64)), jnp.array([1, 2]), method='posterior')
+                     for p in (initial[0]['params'], params))
+    np.testing.assert_allclose(after.mu - before.mu, 1, atol=1e-6)
+    np.testing.assert_array_equal(after.log_var, before.log_var)
+
+
+def test_importance_bound_of_one_sample_is_an_elbo_and_more_samples_raise_it(config):
+    bounds = {}
+    for count in (1, 32):
+        config.importance_samples = count
+        task = VAETask(config)
+        initial, batch = task.init(jax.random.key(0)), test_batch(task)
+        step = jax.jit(lambda root, task=task, initial=initial, batch=batch: task.eval_step(
+            *initial, batch, Keys(root, 0)))
+        runs = [step(jax.random.key(seed)) for seed in range(60)]
+        bounds[count] = np.array([run['iw_bound'] for run in runs])
+        elbo = np.array([run['reconstruction'] - run['kl'] for run in runs])
+    assert abs(bounds[1].mean() - elbo.mean()) < 4 * (bounds[1].std() + elbo.std()) / np.sqrt(60)
+    assert bounds[32].mean() > bounds[1].mean()
+
+
+def test_run_leaves_the_classifier_alone_and_its_workdir_is_enough(config, tmp_path):
+    workdir = tmp_path / 'run'
+    config = config_lib.adopt(config, workdir)
+    assert config.classifier_workdir == str(workdir / 'classifier')
+    task = VAETask(config)
+    with train.StopRequest() as stop:
+        run = train.Run(task, workdir, stop)
+        before = jax.tree.map(np.array, run.constants)
+        results = run.go()
+    jax.tree.map(np.testing.assert_array_equal, jax.tree.map(np.asarray, run.constants), before)
+    assert not any('classifier' in name for name in config_lib.flatten(config) if name.startswith('optimizer'))
+    stored = config_lib.load(workdir)
+    assert evaluate.evaluate(VAETask(stored), workdir) == results
+    assert {'swaps.png', 'reconstructions.png', 'wrong_labels.png', 'samples.png', 'interpolation.png',
+            'curves.png'} <= {path.name for path in (workdir / 'figures').iterdir()}
+    assert results['num_examples'] == 23 and json.loads((workdir / 'results.json').read_text()) == results
+
+
+@pytest.mark.parametrize('batch_size', [1, 7, 64])
+def test_metrics_do_not_depend_on_the_batch(config, batch_size):
+    config.eval_batch_size = batch_size
+    task = VAETask(config)
+    variables, constants = task.init(jax.random.key(0))
+    one = jax.devices()[:1]
+    metrics = evaluate.Evaluation(task, Devices(one)).metrics(variables, constants, lambda: None, 'test')
+    config.eval_batch_size = 23
+    expected = evaluate.Evaluation(VAETask(config), Devices(one)).metrics(variables, constants, lambda: None, 'test')
+    # Correlations of an untrained model's nearly constant pictures lose digits.
+    assert metrics == pytest.approx(expected, rel=1e-3, abs=1e-2)
+
+
+def test_missing_classifier_is_said_with_the_command_that_trains_it(config):
+    config.classifier_workdir = 'runs/classifier_mnist_demo'
+    with pytest.raises(UserError, match=r'train it first: python main.py --config=configs/classifier_mnist.py:demo'):
+        VAETask(config).readers
+
+
+def test_copy_of_a_classifier_that_is_not_whole_is_made_again(config, tmp_path, classifiers):
+    half = tmp_path / 'classifier'
+    shutil.copytree(classifiers / 'classifier' / 'checkpoints', half / 'checkpoints')
+    next((half / 'checkpoints').rglob('_METADATA')).unlink()
+    adopted = config_lib.adopt(config, tmp_path)
+    assert VAETask(adopted).init(jax.random.key(0))[1].keys() == {'classifier', 'judge'}

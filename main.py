@@ -42,6 +42,8 @@ def main() -> None:
         config = config_lib.load(workdir)
     elif MODE.value == 'eval':
         config_lib.check_same(config_lib.load(workdir), config, workdir)
+    if MODE.value == 'train':
+        config_lib.save(config, workdir)
     config = config_lib.adopt(config, workdir)
     results = {'train': train.train, 'eval': evaluate.evaluate}[MODE.value](make_task(config), workdir)
     print(json.dumps(results, indent=2, sort_keys=True))

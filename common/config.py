@@ -1,6 +1,8 @@
 """What a work directory says of its run: config.json, and whether another start agrees with it."""
 
 from collections.abc import Mapping
+import contextlib
+import fcntl
 import json
 import math
 import pathlib
@@ -11,12 +13,17 @@ from ml_collections import ConfigDict
 from common.errors import UserError, check_choice
 
 FILE = 'config.json'
+REQUIRED = ('dtype', 'num_epochs', 'batch_size', 'eval_batch_size', 'log_every_steps', 'seed', 'eval_every_epochs',
+            'steps_per_dispatch', 'data.image_size', 'data.validation_examples')
 
 
 def check(config: ConfigDict) -> None:
     """Raises UserError for values that no task can work with."""
-    check_choice('dtype', config.dtype, ('float32', 'bfloat16'))
     flat = flatten(config)
+    missing = [name for name in REQUIRED if name not in flat]
+    if missing:
+        raise UserError(f'the configuration lacks {missing[0]}; compare it with those in configs/')
+    check_choice('dtype', config.dtype, ('float32', 'bfloat16'))
     for name in ('num_epochs', 'batch_size', 'eval_batch_size', 'log_every_steps', 'data.image_size'):
         if flat[name] < 1:
             raise UserError(f'{name} is {flat[name]}; it must be at least 1')
@@ -50,12 +57,31 @@ def at_home(config: ConfigDict, workdir: pathlib.Path) -> ConfigDict:
 
 def adopt(config: ConfigDict, workdir: pathlib.Path) -> ConfigDict:
     """Copies the work directories that a configuration names into its own, so that this one is enough."""
+    begun = any((workdir / 'checkpoints').glob('*'))
     for key in [key for key in config if key.endswith('_workdir')]:
         source, copy = pathlib.Path(config[key]), workdir / key.removesuffix('_workdir')
-        if (source / FILE).exists() and not (copy / FILE).exists():
-            shutil.copytree(source / 'checkpoints', copy / 'checkpoints', dirs_exist_ok=True)
-            shutil.copy(source / FILE, copy / FILE)  # Last: it says that the copy is whole.
+        if begun and (copy / FILE).exists() or source.resolve() == copy.resolve() or not source.exists():
+            continue
+        if not (source / 'results.json').exists():
+            raise UserError(f'the run in {source} has not come to its end; finish it first')
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(source / 'checkpoints', copy / 'checkpoints')
+        shutil.copy(source / FILE, copy / FILE)  # Last: it says that the copy is whole.
     return at_home(config, workdir)
+
+
+@contextlib.contextmanager
+def locked(workdir: pathlib.Path):
+    """Keeps the work directory to this process. Raises UserError if another run is at work in it."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        with (workdir / 'lock').open('w') as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+    except BlockingIOError as error:
+        raise UserError(f'another run is at work in {workdir}; wait for it or choose another --workdir') from error
+    except PermissionError as error:
+        raise UserError(f'cannot write to {workdir} ({error.strerror}); choose another --workdir') from error
 
 
 def save(config: ConfigDict, workdir: pathlib.Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+import functools
 import hashlib
 import os
 import pathlib
@@ -74,6 +75,9 @@ def prepared_builder(config) -> tfds.core.DatasetBuilder:
         builder = tfds.builder(config.name, data_dir=config.dir or None, file_format='array_record')
     except tfds.core.DatasetNotFoundError as error:
         raise UserError(f'TFDS knows no data set {config.name!r}; {advice}') from error
+    except ValueError as error:
+        raise UserError(f'{config.name} in {config.dir or "the TFDS folder"} was prepared in another format; '
+                        'prepare it as array_record: set data.dir to an empty folder') from error
     if builder.is_prepared():
         return builder
     notice(f'preparing {config.name} in {builder.data_path}; this is done once')
@@ -150,9 +154,12 @@ def resize_labels(labels: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(Image.fromarray(labels).resize((size, size), Image.Resampling.NEAREST))
 
 
+@functools.lru_cache(maxsize=2)  # A step needs one epoch's, or two.
 def epoch_order(seed: int, epoch: int, size: int) -> np.ndarray:
     """The permutation `[size]` of the training examples in one epoch."""
-    return np.random.default_rng((seed, epoch)).permutation(size)
+    order = np.random.default_rng((seed, epoch)).permutation(size)
+    order.setflags(write=False)
+    return order
 
 
 def batch_indices(seed: int, step: int, batch_size: int, size: int) -> np.ndarray:
@@ -161,8 +168,9 @@ def batch_indices(seed: int, step: int, batch_size: int, size: int) -> np.ndarra
     Epochs follow each other without a gap, so every example is seen equally often whatever the batch size.
     """
     positions = np.arange(step * batch_size, (step + 1) * batch_size)
-    orders = {epoch: epoch_order(seed, epoch, size) for epoch in np.unique(positions // size)}
-    return np.array([orders[p // size][p % size] for p in positions])
+    epochs = positions // size
+    return np.concatenate([epoch_order(seed, int(epoch), size)[positions[epochs == epoch] % size]
+                           for epoch in np.unique(epochs)])
 
 
 def padded_batches(size: int, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

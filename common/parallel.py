@@ -31,7 +31,8 @@ class Devices:
         self.devices = list(devices or jax.devices())
         self.count = len(self.devices)
         self.local_rows = [i for i, d in enumerate(self.devices) if d.process_index == jax.process_index()]
-        self.replicated = NamedSharding(Mesh(np.array(self.devices), (AXIS,)), PartitionSpec())
+        replicated = NamedSharding(Mesh(np.array(self.devices), (AXIS,)), PartitionSpec())
+        self.copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=replicated)
 
     def check_batch(self, batch_size: int) -> None:
         """Raises UserError unless the global batch divides evenly."""
@@ -45,8 +46,7 @@ class Devices:
         Always a copy, made by a compiled function: `device_put` may hand out one buffer for two equal leaves,
         and donating a buffer twice crashes.
         """
-        copy = jax.jit(lambda leaves: jax.tree.map(jnp.copy, leaves), out_shardings=self.replicated)
-        return copy(tree)
+        return self.copy(tree)
 
     def split(self, array: np.ndarray) -> np.ndarray:
         """`[..., B]` to this process's rows of `[devices, ..., B / devices]`."""

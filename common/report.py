@@ -36,8 +36,8 @@ def write(workdirs: list[str], output: pathlib.Path, make_task: Callable) -> pat
                         "trained to the end with --runs='runs/*'")
     page = ['# Runs']
     try:
-        for task_name in sorted({run.config.task for run in runs}):
-            page += section([run for run in runs if run.config.task == task_name], output, make_task)
+        for group in sorted({comparable(run) for run in runs}):
+            page += section([run for run in runs if comparable(run) == group], output, make_task)
         path = output / 'report.md'
         path.write_text('\n'.join(page) + '\n')
     except OSError as error:
@@ -51,23 +51,34 @@ def load(workdir: pathlib.Path) -> FinishedRun:
     return FinishedRun(workdir.name, workdir, config_lib.load(workdir), results, read_metrics(workdir))
 
 
+def comparable(run: FinishedRun) -> tuple:
+    """Runs for which this is equal were measured on the same examples."""
+    return run.config.task, run.config.data.name, run.config.data.image_size, run.results['num_examples']
+
+
 def section(runs: list[FinishedRun], output: pathlib.Path, make_task: Callable) -> list[str]:
-    """Tables, curves and pictures of the runs of one task; the pictures go into `output`/figures."""
+    """Tables, curves and pictures of comparable runs; the pictures go into `output`/figures."""
     task = make_task(runs[0].config)
     output.mkdir(parents=True, exist_ok=True)
-    name = runs[0].config.task
+    task_name, data_name, size, examples = comparable(runs[0])
+    name = f'{task_name}_{data_name}_{size}'
     images = {f'{name}_curves_{metric}': figures.compare_curves({r.name: r.metrics for r in runs}, metric)
               for metric in task.curves}
     images |= {f'{name}_{key}': image for key, image in compare(task, runs, make_task).items()}
     save_images(output, images)
-    numbers = [key for key in runs[0].results if isinstance(runs[0].results[key], float)]
-    return ['', f'## {name}', '', f'Measured on the {runs[0].results["split"]} split of {runs[0].config.data.name} '
-            f'({runs[0].results["num_examples"]} examples).', '',
-            *table(('run', *numbers), [[r.name, *(f'{r.results[key]:.4f}' for key in numbers)] for r in runs]),
+    numbers = sorted({key for run in runs for key, value in run.results.items() if isinstance(value, float)})
+    return ['', f'## {task_name} on {data_name}, {size}x{size} pixels', '',
+            f'Measured on the whole test split ({examples} examples).', '',
+            *table(('run', *numbers), [[r.name, *(number(r.results.get(key)) for key in numbers)] for r in runs]),
             '', 'What differs between the configurations:', '',
             *table(('run', *differing(runs)), [[r.name, *(str(config_lib.flatten(r.config).get(key))
                                                           for key in differing(runs))] for r in runs]),
             *(f'\n![{key}](figures/{key}.png)' for key in images)]
+
+
+def number(value: float | None) -> str:
+    """Four decimals, or a dash for what a run did not measure."""
+    return '–' if value is None else f'{value:.4f}'
 
 
 def compare(task, runs: list[FinishedRun], make_task: Callable) -> dict[str, Any]:

@@ -176,6 +176,8 @@ class Run:
         self.task, self.workdir, self.stop = task, workdir, stop
         config, devices = task.config, Devices()
         self.config = config
+        if jax.process_count() > 1:
+            raise UserError('several processes are not supported yet; start one, it uses all its devices')
         devices.check_batch(config.batch_size)
         config_lib.save(config, workdir)
         train_feed = data.Feed(task.load('train'), devices)
@@ -193,6 +195,7 @@ class Run:
 
         self.writer = Writer(workdir, self.step)
         if not self.step:
+            (workdir / RESULTS).unlink(missing_ok=True)
             self.writer.start(config_lib.flatten(config), parameter_table(state.params))
         batch = config.batch_size
         self.bar = progress(self.trainer.steps * batch, self.step * batch)
@@ -222,13 +225,18 @@ class Run:
 
     def visit(self) -> None:
         """Does what is due after the current step."""
-        if self.step in self.plan.evaluate and not self.writer.has(self.step, self.evaluation.split):
-            self.read()
-            metrics = self.evaluation.metrics(self.state.average, self.constants, self.stop.poll)
-            self.report(self.evaluation.split, metrics)
         if self.step in self.plan.save:
             self.save()
+        if self.step in self.plan.evaluate:
+            self.evaluate()
         self.stop.poll()
+
+    def evaluate(self) -> None:
+        """Evaluates the current step, unless that was done before an interruption."""
+        self.read()
+        if not self.writer.has(self.step, self.evaluation.split):
+            metrics = self.evaluation.metrics(self.state.average, self.constants, self.stop.poll)
+            self.report(self.evaluation.split, metrics)
 
     def read(self) -> None:
         """Waits for the steps that were sent off, and logs their metrics where that is due."""
@@ -279,6 +287,8 @@ class Run:
 
     def finish(self) -> dict[str, Any]:
         """Evaluates fully and leaves results.json."""
+        if self.evaluation.split != 'test':
+            self.evaluate()
         results = self.evaluation.results(self.state.average, self.constants, self.step, self.stop.poll)
         if not self.writer.has(self.step, 'test'):
             self.report('test', numbers(results))
@@ -308,5 +318,8 @@ def train(task, workdir: pathlib.Path) -> dict[str, Any]:
         Interrupted: a signal asked to stop; the state is saved.
         Diverged: loss or gradient is not finite; the last checkpoint is from before.
     """
-    with StopRequest() as stop:
-        return Run(task, workdir, stop).go()
+    stop = StopRequest()
+    with config_lib.locked(workdir):
+        run = Run(task, workdir, stop)  # Until here there is nothing to save: a signal just ends the process.
+        with stop:
+            return run.go()

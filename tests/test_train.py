@@ -252,3 +252,16 @@ def test_relative_work_directory(config, tmp_path, monkeypatch):
     task, workdir = make_tiny_task(config), pathlib.Path('runs/one')
     results = train.train(task, workdir)
     assert evaluate.evaluate(task, workdir) == results
+
+
+def test_work_directory_belongs_to_one_run_at_a_time(tiny_task, tmp_path):
+    with config_lib.locked(tmp_path), pytest.raises(UserError, match='another run is at work'):
+        train.train(tiny_task, tmp_path)
+
+
+def test_held_out_examples_are_measured_at_the_end_too(config, tmp_path):
+    config.data.validation_examples = 9
+    results = train.train(make_tiny_task(config, validation=9), tmp_path)
+    lines = [(line['step'], line['split']) for line in read_metrics(tmp_path) if line['split'] != 'train']
+    assert lines == [(4, 'validation'), (9, 'validation'), (9, 'test')]
+    assert results['split'] == 'test'

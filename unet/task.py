@@ -1,6 +1,7 @@
 """The segmentation task: what is particular to the U-Net on Oxford-IIIT Pet, for the loop in common/train.py."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -35,6 +36,9 @@ class SegmentationTask:
         check_choice('loss', config.loss, LOSSES)
         check_choice('model.down', config.model.down, DOWN)
         check_choice('model.up', config.model.up, UP)
+        if config.log_every_steps * config.batch_size * config.data.image_size ** 2 >= 2 ** 31:
+            raise UserError('log_every_steps x batch_size x image_size² is more than pixels can be counted on the '
+                            'device; lower log_every_steps')
         if len(config.model.multipliers) < 2 or config.model.width < 1:
             raise UserError('the model needs width of at least 1 and two multipliers or more')
         for size in {config.data.image_size, config.augment.start_size or config.data.image_size}:
@@ -100,6 +104,10 @@ class SegmentationTask:
         """Images in `[0, 1]`, `[B, H, W, 3]`, to logits `[B, H, W, 3]`, in evaluation mode."""
         return self.model.apply(variables, standardize(images), train=False)
 
+    @functools.cached_property
+    def compiled_logits(self):
+        return jax.jit(self.logits)
+
     def eval_step(self, variables, constants, batch, keys: Keys) -> dict[str, jax.Array]:
         """Metric sums over the valid examples of a batch, without augmentation."""
         logits = self.logits(variables, batch['image'] / 255.0)
@@ -113,14 +121,14 @@ class SegmentationTask:
     def figures(self, variables, constants, examples, keys: Keys) -> dict[str, np.ndarray]:
         """Pictures of the predictions for a batch of test examples."""
         images = examples['image'] / np.float32(255)
-        probabilities = jax.nn.softmax(jax.jit(self.logits)(variables, images))
+        probabilities = jax.nn.softmax(self.compiled_logits(variables, images))
         return {'predictions': figures.prediction_grid(images, examples['labels'], np.asarray(probabilities),
                                                        examples['index'])}
 
     def compare(self, runs: dict[str, tuple], examples) -> dict[str, np.ndarray]:
         """One picture of the same examples, segmented by several runs: name to (task, variables, constants)."""
         images = examples['image'] / np.float32(255)
-        predictions = {name: np.asarray(jax.jit(task.logits)(variables, images)).argmax(-1)
+        predictions = {name: np.asarray(task.compiled_logits(variables, images)).argmax(-1)
                        for name, (task, variables, _) in runs.items()}
         return {'predictions': figures.comparison_grid(images, examples['labels'], predictions,
                                                        examples['index'])}

@@ -1,6 +1,7 @@
 """Classifiers of the VAE's images: the frozen one in its loss, and the judge that training never sees."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -81,6 +82,10 @@ class ClassifierTask:
         """Images `[B, S, S, C]` in `[0, 1]` to logits `[B, 10]`, in evaluation mode."""
         return self.model(train=False).apply(variables, standardize(images, self.config.data))
 
+    @functools.cached_property
+    def compiled_logits(self):
+        return jax.jit(self.logits)
+
     def eval_step(self, variables, constants, batch, keys: Keys) -> dict[str, jax.Array]:
         """Metric sums over the valid examples of a batch."""
         logits = self.logits(variables, batch['image'] / 255.0)
@@ -95,7 +100,7 @@ class ClassifierTask:
     def figures(self, variables, constants, examples, keys: Keys) -> dict[str, np.ndarray]:
         """The examples with what is read in them."""
         images = examples['image'] / np.float32(255)
-        probabilities = np.asarray(jax.nn.softmax(jax.jit(self.logits)(variables, images)))
+        probabilities = np.asarray(jax.nn.softmax(self.compiled_logits(variables, images)))
         return {'predictions': figures.labelled_grid(images, examples['label'], probabilities)}
 
     def compare(self, runs: dict[str, tuple], examples) -> dict[str, np.ndarray]:

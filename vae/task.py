@@ -32,7 +32,7 @@ class VAETask:
     """Implements the seam of common/train.py; every method but `load` and `init` is a pure function.
 
     Batches are dictionaries: `image` uint8 `[B, S, S, C]`, `label` int32 `[B]` (the true one), `index` and
-    `valid` `[B]`, and `partner`, another image, to compare styles with by chance.
+    `valid` `[B]`; where labels are to be swapped also `partner`, another image, to compare styles with by chance.
     The constants hold the variables of the frozen classifier and of the judge, both in evaluation mode.
     """
 
@@ -54,9 +54,9 @@ class VAETask:
         return build(self.config, len(self.config.data.mean), Mode(train, jnp.dtype(self.config.dtype), AXIS))
 
     def load(self, split: str) -> dict[str, np.ndarray]:
-        """All examples of a split, each with another one's image as `partner`."""
+        """All examples of a split; but for training, each with another one's image as `partner`."""
         arrays = data.load(self.config.data, split, decode_example)
-        return arrays | {'partner': np.roll(arrays['image'], 1, axis=0)}
+        return arrays if split == 'train' else arrays | {'partner': np.roll(arrays['image'], 1, axis=0)}
 
     def init(self, key: jax.Array) -> tuple[dict[str, Any], dict[str, Any]]:
         """Variables for training, and the frozen classifiers as constants."""
@@ -92,15 +92,16 @@ class VAETask:
             {'params': params, 'batch_stats': batch_stats}, images, given, self.noise(batch, keys),
             mutable=['batch_stats'])
         terms = self.terms(images, posterior, mean, log_scale)
-        if not self.config.reconstruct_wrong:
-            # What a wrong label asks for is not the original: only the latent's size and the label count.
-            terms['reconstruction'] = jnp.where(given == batch['label'], terms['reconstruction'], 0)
+        # What a wrong label asks for is not the original: then only the latent's size and the label count.
+        reconstructed = (given == batch['label']) | self.config.reconstruct_wrong
+        terms['reconstruction'] = jnp.where(reconstructed, terms['reconstruction'], 0)
         shown = self.transformed(unstandardize(mean, self.config.data), batch, keys)
         logits = self.readers['classifier'].logits(constants['classifier'], shown)
         terms['label_loss'] = self.config.label_weight * label_nll(logits=logits, labels=given)
         total = -terms['reconstruction'] + terms['kl'] + terms['label_loss']
         sums = {name: jnp.sum(term) for name, term in (terms | {'total': total}).items()}
-        return jnp.mean(total), (updates['batch_stats'], sums | {'examples': jnp.int32(len(given))})
+        counts = {'examples': jnp.int32(len(given)), 'reconstructed': jnp.sum(reconstructed, dtype=jnp.int32)}
+        return jnp.mean(total), (updates['batch_stats'], sums | counts)
 
     def terms(self, images, posterior, mean, log_scale) -> dict[str, jax.Array]:
         """The two terms of the evidence lower bound, `[B]` each."""
@@ -143,11 +144,12 @@ class VAETask:
         terms['label_loss'] = self.config.label_weight * label_nll(logits=logits, labels=batch['label'])
         terms['total'] = -terms['reconstruction'] + terms['kl'] + terms['label_loss']
         terms['mse'] = jnp.mean(jnp.square(shown - pixels), axis=(1, 2, 3))
-        if self.config.importance_samples:
+        if self.config.importance_samples and 'partner' in batch:
             terms['iw_bound'] = self.importance_bound(apply, images, posterior, log_scale, batch, keys)
         sums = {name: jnp.sum(jnp.where(valid, term, 0)) for name, term in terms.items()}
-        return sums | {'examples': jnp.sum(valid, dtype=jnp.int32)} | self.swap_sums(
-            variables, constants, features, batch)
+        count = jnp.sum(valid, dtype=jnp.int32)
+        swaps = self.swap_sums(variables, constants, features, batch) if 'partner' in batch else {}
+        return sums | {'examples': count, 'reconstructed': count} | swaps
 
     def bound(self, variables):
         return functools.partial(self.model(train=False).apply, variables)
@@ -195,7 +197,8 @@ class VAETask:
     def summarize(self, sums: dict[str, Any]) -> dict[str, float]:
         """Metrics from sums over any number of batches; those of training have no swaps."""
         means = {name: float(sums[name] / sums['examples']) for name in
-                 ('total', 'reconstruction', 'kl', 'label_loss', 'mse', 'iw_bound') if name in sums}
+                 ('total', 'kl', 'label_loss', 'mse', 'iw_bound') if name in sums}
+        means['reconstruction'] = float(sums['reconstruction'] / max(sums['reconstructed'], 1))
         metrics = {'loss': means['total'], **means}
         if 'swaps' not in sums:
             return metrics

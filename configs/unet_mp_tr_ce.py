@@ -3,7 +3,7 @@
 The other three variants change two or three lines of this file.
 
     python main.py --config=configs/unet_mp_tr_ce.py           25 epochs on Oxford-IIIT Pet
-    python main.py --config=configs/unet_mp_tr_ce.py:demo      synthetic pets, about a minute on a laptop
+    python main.py --config=configs/unet_mp_tr_ce.py:demo      synthetic pets, about two minutes on two cores
 """
 
 from ml_collections import ConfigDict

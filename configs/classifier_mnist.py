@@ -15,12 +15,12 @@ def get_config(variant: str = '') -> ConfigDict:
     config = ConfigDict({
         'task': 'classifier',
         'seed': 0,
-        'num_epochs': 20,
-        'batch_size': 128,
+        'num_epochs': 30,
+        'batch_size': 64,
         'eval_batch_size': 500,
         'dtype': 'float32',
         'label_smoothing': 0.0,
-        'eval_every_epochs': 1,
+        'eval_every_epochs': 5,
         'log_every_steps': 100,
         'steps_per_dispatch': 0,
         'data': {
@@ -44,6 +44,7 @@ def get_config(variant: str = '') -> ConfigDict:
             'weight_decay': 0.01,
             'clip_norm': 1.0,
             'ema_decay': 0.999,
+            'skip_nonfinite': False,  # Whether to leave out steps whose loss or gradient is not finite.
         },
         'augment': {
             'flip': False,

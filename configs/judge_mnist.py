@@ -13,7 +13,8 @@ def get_config(variant: str = '') -> ConfigDict:
     """As classifier_mnist, with a plain convolutional network."""
     config = classifier_mnist.get_config(variant)
     config.seed = 1
-    config.num_epochs = config.num_epochs if variant else 8
+    if not variant:
+        config.update({'num_epochs': 6, 'batch_size': 128, 'eval_every_epochs': 2})
     config.model.encoder = 'plain'
     config.optimizer.learning_rate = 2e-3
     return config

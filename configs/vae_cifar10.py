@@ -21,7 +21,7 @@ def get_config(variant: str = '') -> ConfigDict:
                         'mean': (0.4914, 0.4822, 0.4465), 'std': (0.247, 0.243, 0.261)})
     config.model.update({'encoder': 'resnet9', 'width': 8 if variant else 64, 'decoder_width': 0,
                          'latent': 64 if variant else 512})
-    config.label_weight = 300.0
+    config.update({'label_weight': 300.0, 'swap_weight': 300.0})
     config.update({'classifier_workdir': f'runs/classifier_cifar10{suffix}',
                    'judge_workdir': f'runs/judge_cifar10{suffix}'})
     config.optimizer.learning_rate = 1e-3

@@ -7,7 +7,7 @@ Needs the two classifiers, which it copies into its work directory:
     python main.py --config=configs/vae_mnist.py
     python main.py --config=configs/vae_mnist.py:demo      synthetic digits, after the other two's :demo
 
-The reference's own formulation: --config.reconstruct_wrong=True and, below, everything in `show` at 0.
+The plain formulation: --config.reconstruct_wrong=True --config.swap_weight=0, and 0 for everything in `show`.
 """
 
 from ml_collections import ConfigDict
@@ -28,6 +28,7 @@ def get_config(variant: str = '') -> ConfigDict:
         'dtype': 'float32',
         'wrong_label_rate': 0.1,  # Of the training images that are given one of the other nine labels.
         'label_weight': 100.0,  # Of the frozen classifier's NLL of the given label.
+        'swap_weight': 100.0,  # Of the same for one more label, a wrong one, of every image; 0 leaves it out.
         'reconstruct_wrong': False,  # Whether a wrong label's result is compared with the original as well.
         'importance_samples': 0,  # Of the importance-weighted bound in evaluation; 0 leaves it out.
         'classifier_workdir': f'runs/classifier_mnist{suffix}',
@@ -47,7 +48,7 @@ def get_config(variant: str = '') -> ConfigDict:
         'model': {
             'encoder': 'small',  # small, resnet9 or resnet34; the decoder is its mirror image.
             'width': 16,
-            'decoder_width': 32,  # 0 for that of the encoder.
+            'decoder_width': 16,  # 0 for that of the encoder.
             'latent': 10,
         },
         'optimizer': {
@@ -58,18 +59,18 @@ def get_config(variant: str = '') -> ConfigDict:
             'weight_decay': 0.0,
             'clip_norm': 10.0,
             'ema_decay': 0.999,
+            'skip_nonfinite': False,  # Whether to leave out steps whose loss or gradient is not finite.
         },
         'augment': {
             'flip': False,
         },
         'show': {  # How reconstructions are moved and noised before the frozen classifier reads them.
-            'scale': 0.0,
-            'shift': 0.0,
-            'noise': 0.0,
+            'scale': 0.1,
+            'shift': 0.05,
+            'noise': 0.1,
         },
     })
     if variant == 'demo':
         config.update({'num_epochs': 20, 'batch_size': 50, 'log_every_steps': 40, 'eval_every_epochs': 5})
         config.data.name = 'synthetic_digits'
-        config.model.decoder_width = 16
     return config

@@ -114,7 +114,7 @@ def test_wrong_labels_do_not_depend_on_how_the_batch_is_split(task):
 
 
 def test_label_loss_is_against_the_given_label(config, monkeypatch):
-    config.reconstruct_wrong = True
+    config.update({'reconstruct_wrong': True, 'swap_weight': 0.0})
     task = VAETask(config)
     initial, batch = task.init(jax.random.key(0)), test_batch(VAETask(config))
     give(task, monkeypatch, (batch['label'] + 1) % 10)
@@ -140,7 +140,21 @@ def test_terms_add_up_to_the_total(task, initial):
     evaluated = task.eval_step(*initial, test_batch(task), KEYS)
     for sums in (loss_sums(task, initial, test_batch(task)), {name: float(evaluated[name]) for name in (
             'total', 'reconstruction', 'kl', 'label_loss')}):
-        assert sums['total'] == pytest.approx(-sums['reconstruction'] + sums['kl'] + sums['label_loss'], rel=1e-5)
+        rest = sums['kl'] + sums['label_loss'] + sums.get('swap_loss', 0)
+        assert sums['total'] == pytest.approx(-sums['reconstruction'] + rest, rel=1e-5)
+
+
+def test_swap_loss_is_the_label_loss_of_one_more_wrong_label(config, monkeypatch):
+    config.swap_weight = 3 * config.label_weight
+    task = VAETask(config)
+    initial, batch = task.init(jax.random.key(0)), test_batch(task)
+    other = task.other_labels(batch, KEYS, 'swap')
+    assert jnp.all(other != batch['label'])
+    give(task, monkeypatch, other)
+    sums = loss_sums(task, initial, batch)
+    assert sums['swap_loss'] == pytest.approx(3 * sums['label_loss'], rel=1e-5) and sums['swap_loss'] > 0
+    give(task, monkeypatch, batch['label'])
+    assert loss_sums(task, initial, batch)['label_loss'] != pytest.approx(sums['label_loss'], rel=1e-3)
 
 
 def test_evaluation_never_gives_wrong_labels(config):
@@ -194,7 +208,8 @@ def test_importance_bound_of_one_sample_is_an_elbo_and_more_samples_raise_it(con
 
 def test_run_leaves_the_classifier_alone_and_its_workdir_is_enough(config, tmp_path):
     workdir = tmp_path / 'run'
-    config = config_lib.adopt(config, workdir)
+    config_lib.adopt(config, workdir)
+    config_lib.at_home(config, workdir)
     assert config.classifier_workdir == str(workdir / 'classifier')
     task = VAETask(config)
     with train.StopRequest() as stop:
@@ -233,5 +248,5 @@ def test_copy_of_a_classifier_that_is_not_whole_is_made_again(config, tmp_path, 
     half = tmp_path / 'classifier'
     shutil.copytree(classifiers / 'classifier' / 'checkpoints', half / 'checkpoints')
     next((half / 'checkpoints').rglob('_METADATA')).unlink()
-    adopted = config_lib.adopt(config, tmp_path)
-    assert VAETask(adopted).init(jax.random.key(0))[1].keys() == {'classifier', 'judge'}
+    config_lib.adopt(config, tmp_path)
+    assert VAETask(config_lib.at_home(config, tmp_path)).init(jax.random.key(0))[1].keys() == {'classifier', 'judge'}

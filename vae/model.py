@@ -47,13 +47,13 @@ class ConditionalVAE(nn.Module):
         self.log_scale = self.param('log_scale', nn.initializers.zeros, ())
 
     def __call__(self, images: jax.Array, labels: jax.Array, noise: jax.Array):
-        """Standardised images `[B, H, W, C]`, given labels `[B]` and noise `[B, Z]`.
+        """Standardised images `[B, H, W, C]`, given labels `[K, B]` and noise `[B, Z]`.
 
         Returns:
-            The posterior, the mean image `[B, H, W, C]`, and the scalar log-scale of the likelihood.
+            The posterior, the mean images `[K, B, H, W, C]`, and the scalar log-scale of the likelihood.
         """
         posterior = self.posterior(self.features(images), labels)
-        return posterior, self.decode(posterior.sample(noise)), self.likelihood_log_scale()
+        return posterior, self.decode(posterior.sample(noise[None])), self.likelihood_log_scale()
 
     def features(self, images: jax.Array) -> jax.Array:
         """What the encoder sees in the images, whatever the label: `[B, F]`."""
@@ -61,13 +61,15 @@ class ConditionalVAE(nn.Module):
         return x.reshape(x.shape[0], -1).astype(jnp.float32)
 
     def posterior(self, features: jax.Array, labels: jax.Array) -> Posterior:
-        """The posterior of images with features `[B, F]`, given labels `[B]`."""
-        return Posterior(self.to_mu(features) + self.embed_mu(labels),
-                         self.to_log_var(features) + self.embed_log_var(labels))
+        """The posterior `[..., B, Z]` of images with features `[B, F]`, given labels `[..., B]`."""
+        shape = *labels.shape, self.latent
+        return Posterior(jnp.broadcast_to(self.to_mu(features), shape) + self.embed_mu(labels),
+                         jnp.broadcast_to(self.to_log_var(features), shape) + self.embed_log_var(labels))
 
     def decode(self, latents: jax.Array) -> jax.Array:
-        """Latents `[B, Z]` to mean images `[B, H, W, C]`, standardised."""
-        return self.decoder(latents)
+        """Latents `[..., Z]` to mean images `[..., H, W, C]`, standardised."""
+        images = self.decoder(latents.reshape(-1, latents.shape[-1]))
+        return images.reshape(*latents.shape[:-1], *images.shape[1:])
 
     def likelihood_log_scale(self) -> jax.Array:
         return floored(self.log_scale)

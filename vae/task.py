@@ -21,7 +21,7 @@ from common.parallel import AXIS, Devices
 from vae import figures, style
 from vae.classifier import CLASSES, ClassifierTask, decode_example, standardize, unstandardize
 from vae.losses import gaussian_log_likelihood, kl_divergence, label_nll
-from vae.model import ConditionalVAE, build
+from vae.model import ConditionalVAE, Posterior, build
 from vae.networks import DECODERS
 
 READERS = {'frozen': 'classifier', 'judge': 'judge'}  # Name in the metrics: name among the constants.
@@ -62,7 +62,7 @@ class VAETask:
         """Variables for training, and the frozen classifiers as constants."""
         size, channels = self.config.data.image_size, len(self.config.data.mean)
         variables = self.model(train=False).init(key, jnp.zeros((1, size, size, channels)),
-                                                 jnp.zeros(1, jnp.int32), jnp.zeros((1, self.config.model.latent)))
+                                                 jnp.zeros((1, 1), jnp.int32), jnp.zeros((1, self.config.model.latent)))
         constants = {name: restore(task, pathlib.Path(self.config[f'{name}_workdir']), Devices())[0]
                      for name, task in self.readers.items()}
         return variables, constants
@@ -71,13 +71,15 @@ class VAETask:
         """Training has one stage."""
 
     def given_labels(self, batch, keys: Keys) -> jax.Array:
-        """The labels `[B]` that the model is told: some are wrong, drawn from the other nine."""
-        def one(label, key):
-            wrong_key, shift_key = jax.random.split(key)
-            shift = jax.random.randint(shift_key, (), 1, CLASSES)
-            wrong = jax.random.bernoulli(wrong_key, self.config.wrong_label_rate)
-            return jnp.where(wrong, (label + shift) % CLASSES, label)
-        return jax.vmap(one)(batch['label'], keys.per_example('wrong_label', batch['index']))
+        """The labels `[B]` that the model is told: some are wrong."""
+        draw = functools.partial(jax.random.bernoulli, p=self.config.wrong_label_rate)
+        wrong = jax.vmap(draw)(keys.per_example('is_wrong', batch['index']))
+        return jnp.where(wrong, self.other_labels(batch, keys, 'wrong_label'), batch['label'])
+
+    def other_labels(self, batch, keys: Keys, name: str) -> jax.Array:
+        """For each image one of the nine labels `[B]` that are not its own."""
+        draw = functools.partial(jax.random.randint, shape=(), minval=1, maxval=CLASSES)
+        return (batch['label'] + jax.vmap(draw)(keys.per_example(name, batch['index']))) % CLASSES
 
     def noise(self, batch, keys: Keys, name: str = 'latent') -> jax.Array:
         """Standard normal noise `[B, Z]`, an example each."""
@@ -85,20 +87,25 @@ class VAETask:
         return jax.vmap(draw)(keys.per_example(name, batch['index']))
 
     def loss(self, params, batch_stats, constants, batch, keys: Keys, stage: None):
-        """The mean of -reconstruction + KL + weight x label loss; the new statistics; the metric sums."""
+        """The mean of -reconstruction + KL + label loss + swap loss; the new statistics; the metric sums."""
         given = self.given_labels(batch, keys)
+        labels = jnp.stack([given, self.other_labels(batch, keys, 'swap')] if self.config.swap_weight else [given])
         images = standardize(self.flipped(batch, keys) / 255.0, self.config.data)
         (posterior, mean, log_scale), updates = self.model(train=True).apply(
-            {'params': params, 'batch_stats': batch_stats}, images, given, self.noise(batch, keys),
+            {'params': params, 'batch_stats': batch_stats}, images, labels, self.noise(batch, keys),
             mutable=['batch_stats'])
-        terms = self.terms(images, posterior, mean, log_scale)
+        terms = self.terms(images, Posterior(posterior.mu[0], posterior.log_var[0]), mean[0], log_scale)
         # What a wrong label asks for is not the original: then only the latent's size and the label count.
         reconstructed = (given == batch['label']) | self.config.reconstruct_wrong
         terms['reconstruction'] = jnp.where(reconstructed, terms['reconstruction'], 0)
         shown = self.transformed(unstandardize(mean, self.config.data), batch, keys)
-        logits = self.readers['classifier'].logits(constants['classifier'], shown)
-        terms['label_loss'] = self.config.label_weight * label_nll(logits=logits, labels=given)
+        logits = self.readers['classifier'].logits(constants['classifier'], shown.reshape(-1, *images.shape[1:]))
+        nll = label_nll(logits=logits, labels=labels.reshape(-1)).reshape(labels.shape)
+        terms['label_loss'] = self.config.label_weight * nll[0]
         total = -terms['reconstruction'] + terms['kl'] + terms['label_loss']
+        if self.config.swap_weight:
+            terms['swap_loss'] = self.config.swap_weight * nll[1]
+            total += terms['swap_loss']
         sums = {name: jnp.sum(term) for name, term in (terms | {'total': total}).items()}
         counts = {'examples': jnp.int32(len(given)), 'reconstructed': jnp.sum(reconstructed, dtype=jnp.int32)}
         return jnp.mean(total), (updates['batch_stats'], sums | counts)
@@ -116,7 +123,7 @@ class VAETask:
         return jnp.where(flip[:, None, None, None], batch['image'][:, :, ::-1], batch['image']).astype(jnp.float32)
 
     def transformed(self, images, batch, keys: Keys) -> jax.Array:
-        """What the frozen classifier is shown: moved and noised, so that texture alone does not please it."""
+        """What the frozen classifier is shown `[K, B, S, S, C]`: moved and noised, so that texture does not please it."""
         options, size = self.config.show, self.config.data.image_size
         if not (options.scale or options.shift or options.noise):
             return images
@@ -128,7 +135,7 @@ class VAETask:
             image = augment.resample_image(image, sampling)
             return image + options.noise * jax.random.normal(noise_key, image.shape)
 
-        return jax.vmap(one)(images, keys.per_example('show', batch['index']))
+        return jax.vmap(jax.vmap(one), in_axes=(0, None))(images, keys.per_example('show', batch['index']))
 
     def eval_step(self, variables, constants, batch, keys: Keys) -> dict[str, Any]:
         """Metric sums over the valid examples of a batch: right labels, then all ten."""
@@ -169,11 +176,9 @@ class VAETask:
 
     def all_labels(self, variables, features) -> jax.Array:
         """Every image as every label, from the posterior's mean: `[10, B, S, S, C]` in `[0, 1]`."""
-        apply = self.bound(variables)
-        latents = jax.vmap(lambda label: apply(features, jnp.full(len(features), label), method='posterior').mu)(
-            jnp.arange(CLASSES))
-        images = apply(latents.reshape(-1, latents.shape[-1]), method='decode')
-        return unstandardize(images, self.config.data).reshape(CLASSES, len(features), *images.shape[1:])
+        labels = jnp.broadcast_to(jnp.arange(CLASSES)[:, None], (CLASSES, len(features)))
+        latents = self.bound(variables)(features, labels, method='posterior').mu
+        return unstandardize(self.bound(variables)(latents, method='decode'), self.config.data)
 
     def swap_sums(self, variables, constants, features, batch) -> dict[str, Any]:
         """Sums over all ten labels of each image: what the two classifiers read, and what stays of the style."""
@@ -197,7 +202,7 @@ class VAETask:
     def summarize(self, sums: dict[str, Any]) -> dict[str, float]:
         """Metrics from sums over any number of batches; those of training have no swaps."""
         means = {name: float(sums[name] / sums['examples']) for name in
-                 ('total', 'kl', 'label_loss', 'mse', 'iw_bound') if name in sums}
+                 ('total', 'kl', 'label_loss', 'swap_loss', 'mse', 'iw_bound') if name in sums}
         means['reconstruction'] = float(sums['reconstruction'] / max(sums['reconstructed'], 1))
         metrics = {'loss': means['total'], **means}
         if 'swaps' not in sums:
@@ -258,8 +263,8 @@ class VAETask:
 
     def decoded(self, variables, latents) -> np.ndarray:
         """Latents `[..., Z]` to images `[..., S, S, C]` in `[0, 1]`."""
-        images = jax.jit(lambda z: self.bound(variables)(z, method='decode'))(latents.reshape(-1, latents.shape[-1]))
-        return np.asarray(unstandardize(images, self.config.data)).reshape(*latents.shape[:-1], *images.shape[1:])
+        images = jax.jit(lambda z: self.bound(variables)(z, method='decode'))(latents)
+        return np.asarray(unstandardize(images, self.config.data))
 
 
 def classifier_task(workdir: str, config: ConfigDict) -> ClassifierTask:

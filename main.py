@@ -27,11 +27,14 @@ CONFIG = config_flags.DEFINE_config_file('config', None, 'Configuration file, e.
 MODE = flags.DEFINE_enum('mode', 'train', MODES, 'What to do.')
 WORKDIR = flags.DEFINE_string('workdir', '', "Where the run lives; by default runs/<the configuration's name>.")
 RUNS = flags.DEFINE_string('runs', 'runs/*', 'Work directories to report on.')
+DISTRIBUTED = flags.DEFINE_string('distributed', '', 'To be one of several processes: auto under SLURM, Open MPI, '
+                                  'Kubernetes or on a TPU pod; else HOST:PORT,COUNT,ID.')
 OUTPUT = flags.DEFINE_string('output', '', 'Where the report goes; by default report/.')
 
 
 def main() -> None:
-    from common import evaluate, report, train  # After the flags: importing JAX takes a second.
+    from common import evaluate, parallel, report, train  # After the flags: importing JAX takes a second.
+    parallel.join(DISTRIBUTED.value)
     if MODE.value == 'report':
         path = report.write(sorted(glob.glob(RUNS.value)), pathlib.Path(OUTPUT.value or 'report'), make_task)
         print(f'the report is in {path}')
@@ -43,8 +46,8 @@ def main() -> None:
     elif MODE.value == 'eval':
         config_lib.check_same(config_lib.load(workdir), config, workdir)
     if MODE.value == 'train':
-        config_lib.save(config, workdir)
-    config = config_lib.adopt(config, workdir)
+        parallel.on_first(lambda: config_lib.adopt(config, workdir))
+    config = config_lib.at_home(config, workdir)
     results = {'train': train.train, 'eval': evaluate.evaluate}[MODE.value](make_task(config), workdir)
     print(json.dumps(results, indent=2, sort_keys=True))
     print(f'results and pictures are in {workdir} and {workdir / "figures"}')

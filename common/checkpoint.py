@@ -1,5 +1,6 @@
 """Checkpoints in WORKDIR/checkpoints (orbax), each with checksums of its own."""
 
+import contextlib
 import pathlib
 from typing import Any
 import zlib
@@ -27,17 +28,30 @@ class Checkpoints:
         return self
 
     def __exit__(self, *_):
-        self.manager.close()
+        with self.writing():
+            self.manager.close()
 
     def latest_step(self) -> int | None:
         return self.manager.latest_step()
 
     def save(self, step: int, items: dict[str, Any]) -> None:
-        """Starts writing the named trees of arrays; waits only for the previous save."""
+        """Starts writing copies of the named trees of arrays; waits only for the previous save."""
         if step != self.latest_step():
-            self.manager.save(step, args=ocp.args.Composite(
-                **{name: ocp.args.StandardSave(tree) for name, tree in items.items()},
-                checksums=ocp.args.JsonSave(checksums(items))))
+            items = jax.tree.map(np.array, items)  # Orbax writes no array of one process alone, as pmap returns.
+            with self.writing():
+                self.manager.save(step, args=ocp.args.Composite(
+                    **{name: ocp.args.StandardSave(tree) for name, tree in items.items()},
+                    checksums=ocp.args.JsonSave(checksums(items))))
+
+    @contextlib.contextmanager
+    def writing(self):
+        """Raises UserError where this or the previous checkpoint, written in the background, finds no room."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            whole = [int(path.name) for path in self.directory.glob('*') if path.name.isdecimal()]
+            raise UserError(f'a checkpoint cannot be written to {self.directory} ({" ".join(str(error).split())[-150:]}); '
+                            f'make room and start again to go on from step {max(whole, default=0)}') from error
 
     def restore(self, items: dict[str, Any]) -> dict[str, Any]:
         """Reads the named trees of the latest checkpoint.

@@ -1,18 +1,20 @@
 """Turns a mistake on the command line into one line and an exit code."""
 
 from collections.abc import Callable
+import os
 import sys
 
 from absl import app, flags, logging
 
-from common.errors import Diverged, Interrupted, UserError
+from common.errors import Diverged, Interrupted, PeerLost, UserError
 
 
 def run(main: Callable[[], None], argv: list[str]) -> int:
     """Parses the flags and calls `main`.
 
     Returns:
-        The exit code: 0, 1 where training diverged, 2 for a mistake of the user's, 128 + n after signal n.
+        The exit code: 0, 1 where training diverged or another process was lost, 2 for a mistake of the user's,
+        128 + n after signal n.
     """
     logging.set_verbosity(logging.ERROR)  # The libraries' advice is not for the user.
     try:
@@ -21,6 +23,9 @@ def run(main: Callable[[], None], argv: list[str]) -> int:
     except (UserError, Diverged) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1 if isinstance(error, Diverged) else 2
+    except PeerLost as error:
+        print(f'error: {error}', file=sys.stderr, flush=True)
+        os._exit(1)  # JAX's way out would wait for the process that has gone, and abort.
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         return 128 + stop.signum

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 import contextlib
+import errno
 import fcntl
 import json
 import math
@@ -13,6 +14,7 @@ from ml_collections import ConfigDict
 from common.errors import UserError, check_choice
 
 FILE = 'config.json'
+CANNOT_WRITE = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.EROFS)
 REQUIRED = ('dtype', 'num_epochs', 'batch_size', 'eval_batch_size', 'log_every_steps', 'seed', 'eval_every_epochs',
             'steps_per_dispatch', 'data.image_size', 'data.validation_examples')
 
@@ -55,8 +57,13 @@ def at_home(config: ConfigDict, workdir: pathlib.Path) -> ConfigDict:
     return config
 
 
-def adopt(config: ConfigDict, workdir: pathlib.Path) -> ConfigDict:
-    """Copies the work directories that a configuration names into its own, so that this one is enough."""
+def adopt(config: ConfigDict, workdir: pathlib.Path) -> None:
+    """Makes `workdir` one of this configuration, with copies of the work directories that it names.
+
+    Raises:
+        UserError: as `save`; or a run that the configuration names is not finished.
+    """
+    save(config, workdir)
     begun = any((workdir / 'checkpoints').glob('*'))
     for key in [key for key in config if key.endswith('_workdir')]:
         source, copy = pathlib.Path(config[key]), workdir / key.removesuffix('_workdir')
@@ -67,7 +74,6 @@ def adopt(config: ConfigDict, workdir: pathlib.Path) -> ConfigDict:
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(source / 'checkpoints', copy / 'checkpoints')
         shutil.copy(source / FILE, copy / FILE)  # Last: it says that the copy is whole.
-    return at_home(config, workdir)
 
 
 @contextlib.contextmanager
@@ -80,8 +86,11 @@ def locked(workdir: pathlib.Path):
             yield
     except BlockingIOError as error:
         raise UserError(f'another run is at work in {workdir}; wait for it or choose another --workdir') from error
-    except PermissionError as error:
-        raise UserError(f'cannot write to {workdir} ({error.strerror}); choose another --workdir') from error
+    except OSError as error:
+        if error.errno not in CANNOT_WRITE:
+            raise
+        raise UserError(f'cannot write to {workdir} ({error.strerror}); make room and start again, or choose another '
+                        '--workdir') from error
 
 
 def save(config: ConfigDict, workdir: pathlib.Path) -> None:

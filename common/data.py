@@ -9,6 +9,7 @@ import pathlib
 from typing import Any
 import zipfile
 
+import jax
 import numpy as np
 from PIL import Image
 import tensorflow_datasets as tfds
@@ -198,12 +199,18 @@ class Feed:
         return {**batch, 'index': rows}
 
 
+    def take(self, index: np.ndarray) -> dict[str, np.ndarray]:
+        """The examples at indices `[N]` on this host, with `index`."""
+        arrays = {name: array.addressable_data(0) if self.resident else array for name, array in self.arrays.items()}
+        return {**jax.tree.map(np.asarray, gather(arrays, index)), 'index': index}
+
+
 def gather(arrays, rows):
     return {name: array[rows] for name, array in arrays.items()}
 
 
 def fits(arrays: dict[str, np.ndarray], devices: Devices) -> bool:
     """Whether the arrays take at most `DEVICE_SHARE` of a device's memory, where it tells its size."""
-    stats = devices.devices[0].memory_stats() if devices.local_rows else None
+    stats = devices.devices[devices.local_rows[0]].memory_stats()
     needed = sum(array.nbytes for array in arrays.values())
     return not stats or needed < DEVICE_SHARE * stats.get('bytes_limit', float('inf'))

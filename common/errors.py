@@ -12,6 +12,10 @@ class Diverged(Exception):
     """Loss or gradient is no longer finite."""
 
 
+class PeerLost(Exception):
+    """Another process of the run has gone."""
+
+
 class Interrupted(Exception):
     """The run was asked by signal `signum` to stop, and has saved its state at `step`."""
 

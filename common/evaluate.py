@@ -11,7 +11,7 @@ from common import config as config_lib
 from common import data
 from common.checkpoint import Checkpoints
 from common.keys import Keys
-from common.parallel import Devices
+from common.parallel import Devices, first_before_others, is_first
 from common.writers import save_images
 
 RESULTS = 'results.json'
@@ -39,7 +39,7 @@ class Evaluation:
 
     def feed(self, split: str) -> data.Feed:
         if split not in self.feeds:
-            self.feeds[split] = data.Feed(self.task.load(split), self.devices)
+            self.feeds[split] = data.Feed(first_before_others(lambda: self.task.load(split)), self.devices)
         return self.feeds[split]
 
     def metrics(self, variables, constants, poll: Callable[[], None], split: str = '') -> dict[str, float]:
@@ -61,15 +61,19 @@ class Evaluation:
                 'num_examples': self.feed('test').size}
 
     def figures(self, variables, constants) -> dict[str, np.ndarray]:
-        """The task's pictures of a fixed set of test examples, spread evenly over the split."""
-        examples = fixed_examples(self.feed('test'), self.task.figure_examples)
-        return self.task.figures(variables, constants, examples, Keys(self.root, 0))
+        """The task's pictures of a fixed set of test examples; none but on the first process, which draws alone."""
+        feed = self.feed('test')
+        if not is_first():
+            return {}
+        variables, constants = jax.tree.map(np.asarray, (variables, constants))
+        examples = fixed_examples(feed, self.task.figure_examples)
+        return self.task.figures(variables, constants, examples, Keys(jax.random.key(self.task.config.seed), 0))
 
 
 def fixed_examples(feed: data.Feed, count: int) -> dict[str, np.ndarray]:
     """The same examples in every run, spread evenly over the split, with their `index` in it."""
     index = np.linspace(0, feed.size - 1, min(count, feed.size)).round().astype(np.int32)
-    return {name: np.asarray(array[index]) for name, array in feed.arrays.items()} | {'index': index}
+    return feed.take(index)
 
 
 def add(totals, sums):
@@ -100,6 +104,8 @@ def evaluate(task, workdir: pathlib.Path) -> dict[str, Any]:
     variables, constants, step = restore(task, workdir, devices)
     evaluation = Evaluation(task, devices)
     results = evaluation.results(variables, constants, step, lambda: None)
-    config_lib.write_json(workdir / RESULTS, results)
-    save_images(workdir, evaluation.figures(variables, constants))
+    images = evaluation.figures(variables, constants)
+    if is_first():
+        config_lib.write_json(workdir / RESULTS, results)
+        save_images(workdir, images)
     return results

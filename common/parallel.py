@@ -1,13 +1,16 @@
-"""The only place that knows how work is spread over devices and processes (`jax.pmap`).
+"""The only place that knows how work is spread over devices and processes (`jax.pmap`, `jax.distributed`).
 
 Replicated values are whole arrays that live on every device, not stacks with a device axis: they go in
-and out of a mapped function with axis `None`, and a host reads them directly.
+and out of a mapped function with axis `None`, and a host reads them directly. Every process runs the same
+program on its own rows of each batch; the first one also writes what the run leaves behind.
 """
 
 from collections.abc import Callable
 import os
+from typing import Any
 
 import jax
+from jax.experimental import multihost_utils
 import jax.numpy as jnp
 import jaxlib
 import numpy as np
@@ -22,6 +25,58 @@ AXIS = 'batch'
 CPU_FLAG = '--xla_cpu_experimental_ynn_fusion_type=-individual_convolution'
 if jaxlib.__version__.startswith('0.10.') and 'ynn_fusion_type' not in os.environ.get('XLA_FLAGS', ''):
     os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {CPU_FLAG}'.strip()
+
+GONE_AFTER = 30  # Seconds without a sign of life after which the other processes give one up.
+
+
+def join(spec: str) -> None:
+    """Joins the other processes of a run; before anything else is asked of JAX.
+
+    Args:
+        spec: '' for a process of its own; 'auto' to read the environment of the launcher (SLURM, Open MPI,
+            Kubernetes, TPU pods); or 'HOST:PORT,COUNT,ID': where process 0 listens, how many there are, which
+            this one is.
+    Raises:
+        UserError: `spec` says none of these, or the others are not to be found.
+    """
+    if not spec:
+        return
+    address, *numbers = spec.split(',')
+    try:
+        count, number = map(int, numbers) if numbers else (None, None)
+        jax.distributed.initialize(None if spec == 'auto' else address, count, number,
+                                   heartbeat_timeout_seconds=GONE_AFTER, shutdown_timeout_seconds=GONE_AFTER)
+    except (ValueError, RuntimeError) as error:
+        raise UserError(f'cannot join the other processes ({" ".join(str(error).split())[:200]}); give '
+                        '--distributed=auto under a launcher, or --distributed=HOST:PORT,COUNT,ID') from error
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes."""
+    return jax.process_index() == 0
+
+
+def largest(value: int) -> int:
+    """The largest of all processes' values; all must ask at the same point of the program."""
+    return value if jax.process_count() == 1 else int(np.max(multihost_utils.process_allgather(np.int32(value))))
+
+
+def on_first(action: Callable[[], Any]) -> Any:
+    """What `action` returns on the first process, None on the others, which wait for it and fail with it."""
+    result, failure = None, None
+    try:
+        result = action() if is_first() else None
+    except UserError as error:
+        failure = error
+    if largest(failure is not None):
+        raise failure or UserError('the first process could not go on; it says why')
+    return result
+
+
+def first_before_others(action: Callable[[], Any]) -> Any:
+    """What `action` returns on each process: the first one leaves files behind that the others find."""
+    result = on_first(action)
+    return result if is_first() else action()
 
 
 class Devices:

@@ -1,6 +1,7 @@
 """The one training loop. It knows nothing of what it trains: that is a task's (see unet/task.py)."""
 
 import bisect
+import contextlib
 import functools
 import pathlib
 import signal
@@ -17,10 +18,10 @@ import optax
 from common import config as config_lib
 from common import data, figures, optimizer
 from common.checkpoint import Checkpoints
-from common.errors import Diverged, Interrupted, UserError, notice
+from common.errors import Diverged, Interrupted, PeerLost, UserError, notice
 from common.evaluate import RESULTS, Evaluation, numbers
 from common.keys import Keys
-from common.parallel import AXIS, Devices
+from common.parallel import AXIS, Devices, first_before_others, is_first, largest, on_first
 from common.writers import Writer, progress
 
 
@@ -46,7 +47,7 @@ class TrainState(NamedTuple):
 class StopRequest:
     """Turns the first SIGINT or SIGTERM into a wish that the loop fulfils; the second acts at once."""
 
-    signum: int | None = None
+    signum: int = 0
 
     def __enter__(self):
         self.previous = {s: signal.signal(s, self.receive) for s in (signal.SIGINT, signal.SIGTERM)}
@@ -62,13 +63,16 @@ class StopRequest:
         notice('\nstopping: the state will be saved first; once more to leave at once')
 
     def poll(self) -> None:
-        """Raises StopAsked once a signal has come."""
-        if self.signum is not None:
-            raise StopAsked
+        """Raises StopAsked once a signal has come to any process; all of them must ask at the same points."""
+        if signum := largest(self.signum):
+            raise StopAsked(signum)
 
 
 class StopAsked(Exception):
     """Leaves an evaluation early."""
+
+    def __init__(self, signum: int):
+        self.signum = signum
 
 
 class Trainer:
@@ -132,14 +136,19 @@ class Trainer:
         (_, (batch_stats, sums)), grads = jax.value_and_grad(loss, has_aux=True)(
             state.params, state.batch_stats, constants, batch, Keys(root, state.step))
         grads, sums = self.devices.mean(grads), self.devices.sum(sums)
-        sums |= {'grad_norm': optax.tree.norm(grads), 'steps': 1}
+        sums |= {'grad_norm': optax.tree.norm(grads), 'steps': jnp.int32(1)}
         updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         average = optimizer.update_average(state.average, {'params': params, 'batch_stats': batch_stats},
                                            state.step, self.config.optimizer.ema_decay)
         carry = state.step % self.config.log_every_steps != 0
-        sums = jax.tree.map(lambda old, new: old * carry + new, state.sums, sums)
-        return TrainState(state.step + 1, params, batch_stats, opt_state, average, sums)
+        before = state._replace(step=state.step + 1, sums=jax.tree.map(lambda x: x * carry, state.sums))
+        after = TrainState(before.step, params, batch_stats, opt_state, average,
+                           jax.tree.map(jnp.add, before.sums, sums))
+        if not self.config.optimizer.skip_nonfinite:
+            return after
+        finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(sums)]))
+        return jax.tree.map(functools.partial(jnp.where, finite), after, before)
 
 
 class Plan:
@@ -176,11 +185,8 @@ class Run:
         self.task, self.workdir, self.stop = task, workdir, stop
         config, devices = task.config, Devices()
         self.config = config
-        if jax.process_count() > 1:
-            raise UserError('several processes are not supported yet; start one, it uses all its devices')
         devices.check_batch(config.batch_size)
-        config_lib.save(config, workdir)
-        train_feed = data.Feed(task.load('train'), devices)
+        train_feed = data.Feed(first_before_others(lambda: task.load('train')), devices)
         self.trainer = Trainer(task, train_feed, devices)
         self.plan = Plan(config, train_feed.size, self.trainer.steps, self.trainer.stage)
         self.evaluation = Evaluation(task, devices, train_feed)
@@ -195,7 +201,7 @@ class Run:
 
         self.writer = Writer(workdir, self.step)
         if not self.step:
-            (workdir / RESULTS).unlink(missing_ok=True)
+            on_first(lambda: (workdir / RESULTS).unlink(missing_ok=True))
             self.writer.start(config_lib.flatten(config), parameter_table(state.params))
         batch = config.batch_size
         self.bar = progress(self.trainer.steps * batch, self.step * batch)
@@ -210,9 +216,9 @@ class Run:
                     self.advance()
                     self.visit()
                 return self.finish()
-            except StopAsked:
+            except StopAsked as asked:
                 self.save()
-                raise Interrupted(self.step, self.stop.signum) from None
+                raise Interrupted(self.step, asked.signum) from None
 
     def advance(self) -> None:
         """Sends off the next steps, then reads the values of the ones before."""
@@ -229,7 +235,8 @@ class Run:
             self.save()
         if self.step in self.plan.evaluate:
             self.evaluate()
-        self.stop.poll()
+        if jax.process_count() == 1 or self.step in self.plan.stops:  # To ask the others waits for the step.
+            self.stop.poll()
 
     def evaluate(self) -> None:
         """Evaluates the current step, unless that was done before an interruption."""
@@ -248,8 +255,12 @@ class Run:
             return
         sums = self.checked(sums, step)
         steps = sums.pop('steps')
+        if not steps:
+            raise self.diverged(step)
         extra = {'grad_norm': float(sums.pop('grad_norm') / steps), 'images_per_second': self.speed(step),
                  'learning_rate': float(self.trainer.schedule(step - 1))}
+        if self.config.optimizer.skip_nonfinite:
+            extra['skipped_steps'] = self.config.log_every_steps - int(steps)
         metrics = self.task.summarize(sums)
         self.writer.scalars(step, 'train', metrics | extra)
         self.bar.set_postfix(epoch=f'{step / self.trainer.steps * self.config.num_epochs:.1f}',
@@ -263,12 +274,15 @@ class Run:
         """The sums on the host. Raises Diverged unless all are finite."""
         sums = jax.tree.map(np.asarray, sums)
         if not all(np.isfinite(x).all() for x in jax.tree.leaves(sums)):
-            since = (step - 1) // self.config.log_every_steps * self.config.log_every_steps
-            raise Diverged(
-                f'loss or gradient became infinite or NaN between steps {since} and {step}; the last checkpoint '
-                f'is of step {self.checkpoints.latest_step() or "none"}. Lower optimizer.learning_rate or set '
-                'optimizer.clip_norm, in another --workdir')
+            raise self.diverged(step)
         return sums
+
+    def diverged(self, step: int) -> Diverged:
+        since = (step - 1) // self.config.log_every_steps * self.config.log_every_steps
+        return Diverged(
+            f'loss or gradient became infinite or NaN between steps {since} and {step}; the last checkpoint '
+            f'is of step {self.checkpoints.latest_step() or "none"}. Lower optimizer.learning_rate, or set '
+            'optimizer.clip_norm or optimizer.skip_nonfinite, in another --workdir')
 
     def save(self) -> None:
         """Saves the state, unless it is not finite."""
@@ -279,8 +293,9 @@ class Run:
     def report(self, split: str, metrics: dict[str, float]) -> None:
         """Writes metrics and pictures of the current step."""
         self.writer.scalars(self.step, split, metrics)
-        self.writer.images(self.step, self.evaluation.figures(self.state.average, self.constants)
-                           | {'curves': figures.curves(self.workdir, self.task.curves)})
+        images = self.evaluation.figures(self.state.average, self.constants)
+        if is_first():
+            self.writer.images(self.step, images | {'curves': figures.curves(self.workdir, self.task.curves)})
         shown = '  '.join(f'{name} {value:.4g}' for name, value in list(metrics.items())[:4])
         self.bar.write(f'step {self.step}  {split}: {shown}', file=sys.stderr)
         self.clock = time.perf_counter(), self.step
@@ -292,7 +307,8 @@ class Run:
         results = self.evaluation.results(self.state.average, self.constants, self.step, self.stop.poll)
         if not self.writer.has(self.step, 'test'):
             self.report('test', numbers(results))
-        config_lib.write_json(self.workdir / RESULTS, results)
+        if is_first():
+            config_lib.write_json(self.workdir / RESULTS, results)
         return results
 
 
@@ -317,9 +333,23 @@ def train(task, workdir: pathlib.Path) -> dict[str, Any]:
         UserError: something in the configuration, the data or the work directory is wrong.
         Interrupted: a signal asked to stop; the state is saved.
         Diverged: loss or gradient is not finite; the last checkpoint is from before.
+        PeerLost: another process of the run has gone.
     """
+    try:
+        return run_alone(task, workdir)
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1:
+            raise
+        raise PeerLost(f'another process of this run has gone ({" ".join(str(error).split())[:120]}); start them '
+                       f'all again to go on from the last checkpoint') from error
+
+
+def run_alone(task, workdir: pathlib.Path) -> dict[str, Any]:
+    """Trains while no other run is let into `workdir`."""
     stop = StopRequest()
-    with config_lib.locked(workdir):
+    with contextlib.ExitStack() as stack:
+        on_first(lambda: stack.enter_context(config_lib.locked(workdir)))
+        on_first(lambda: config_lib.save(task.config, workdir))
         run = Run(task, workdir, stop)  # Until here there is nothing to save: a signal just ends the process.
         with stop:
             return run.go()

@@ -2,16 +2,17 @@
 
 from collections.abc import Mapping
 import json
+import os
 import pathlib
 import sys
 
-import jax
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from common import config as config_lib
 from common.errors import notice
+from common.parallel import is_first
 
 
 class Writer:
@@ -22,11 +23,12 @@ class Writer:
     """
 
     def __init__(self, workdir: pathlib.Path, step: int):
-        self.active = jax.process_index() == 0
+        self.active = is_first()
         self.path = workdir / 'metrics.jsonl'
+        lines = [line for line in read_metrics(workdir) if line['step'] <= step]
+        self.written = {(line['step'], line['split']) for line in lines}
         if not self.active:
             return
-        lines = [line for line in read_metrics(workdir) if line['step'] <= step]
         config_lib.write_text(self.path, ''.join(json.dumps(line) + '\n' for line in lines))
         self.tensorboard = tensorboard_writer(workdir)
 
@@ -39,14 +41,17 @@ class Writer:
 
     def has(self, step: int, split: str) -> bool:
         """Whether the metrics of `split` at `step` are already there."""
-        return any(line['step'] == step and line['split'] == split for line in read_metrics(self.path.parent))
+        return (step, split) in self.written
 
     def scalars(self, step: int, split: str, values: Mapping[str, float]) -> None:
         """Adds one line to metrics.jsonl, and the tags `split/name` to TensorBoard."""
+        self.written.add((step, split))
         if not self.active:
             return
         with self.path.open('a') as file:
             file.write(json.dumps(config_lib.jsonable({'step': step, 'split': split, **values})) + '\n')
+            file.flush()
+            os.fsync(file.fileno())  # No checkpoint may be ahead of the lines that lead to it.
         if self.tensorboard:
             self.tensorboard.write_scalars(step, {f'{split}/{name}': v for name, v in values.items()})
 
@@ -101,4 +106,4 @@ def read_metrics(workdir: pathlib.Path) -> list[dict]:
 def progress(total: int, done: int, unit: str = ' images') -> tqdm:
     """A progress line with speed and time left; in a log file, a line now and then."""
     return tqdm(total=total, initial=done, unit=unit, unit_scale=True, smoothing=0.05, dynamic_ncols=True,
-                mininterval=0.5 if sys.stderr.isatty() else 20, disable=jax.process_index() > 0)
+                mininterval=0.5 if sys.stderr.isatty() else 20, disable=not is_first())

@@ -46,6 +46,7 @@ def get_config(variant: str = '') -> ConfigDict:
             'weight_decay': 0.02,
             'clip_norm': 1.0,
             'ema_decay': 0.998,  # 0 for none.
+            'skip_nonfinite': False,  # Whether to leave out steps whose loss or gradient is not finite.
         },
         'augment': {
             'flip': True,

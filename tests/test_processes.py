@@ -1,0 +1,96 @@
+"""Several processes on one machine, joined through jax.distributed, against one process."""
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from common.writers import read_metrics
+
+ROOT = pathlib.Path(__file__).parent.parent
+PATIENCE = 300  # Seconds. Processes that share two cores take their time.
+SMALL = ['--config.num_epochs=1', '--config.data.image_size=16', '--config.model.width=4',
+         '--config.model.multipliers=(1,1)', '--config.batch_size=16', '--config.eval_every_epochs=0']
+
+
+def start(workdir, processes, devices, *args):
+    """Starts so many processes of one run, each with so many virtual devices."""
+    with socket.socket() as free:
+        free.bind(('localhost', 0))
+        address = f'localhost:{free.getsockname()[1]}'
+    environment = os.environ | {'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}'}
+    command = [sys.executable, ROOT / 'main.py', f'--config={ROOT}/configs/unet_mp_tr_ce.py:demo', *SMALL,
+               f'--workdir={workdir}', *args]
+    joins = [[f'--distributed={address},{processes},{number}'] if processes > 1 else [] for number in range(processes)]
+    return [subprocess.Popen([*command, *join], env=environment, text=True, stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT) for join in joins]
+
+
+def finish(started):
+    """Exit codes and what was printed."""
+    ends = [(process.communicate(timeout=PATIENCE)[0], process.returncode) for process in started]
+    return [code for _, code in ends], [text for text, _ in ends]
+
+
+def wait_for(condition, started):
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert all(process.poll() is None for process in started), finish(started)
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope='module')
+def alone(tmp_path_factory):
+    """Results and metric lines of one process with four devices."""
+    workdir = tmp_path_factory.mktemp('alone')
+    codes, texts = finish(start(workdir, 1, 4))
+    assert codes == [0], texts
+    return json.loads((workdir / 'results.json').read_text()), read_metrics(workdir)
+
+
+def assert_same(workdir, alone):
+    results, lines = alone
+    assert json.loads((workdir / 'results.json').read_text()) == pytest.approx(results, rel=1e-3, abs=1e-4)
+    found = read_metrics(workdir)
+    assert [(line['step'], line['split']) for line in found] == [(line['step'], line['split']) for line in lines]
+    assert [line['loss'] for line in found] == pytest.approx([line['loss'] for line in lines], rel=1e-3)
+
+
+@pytest.mark.parametrize('processes', [2, 4])
+def test_several_processes_do_what_one_does(tmp_path, alone, processes):
+    codes, texts = finish(start(tmp_path, processes, 4 // processes))
+    assert codes == [0] * processes, texts
+    assert_same(tmp_path, alone)
+
+
+def test_run_survives_a_stop_and_a_lost_process(tmp_path, alone):
+    """SIGTERM to one of two processes, then kill -9 of another two, then one process alone to the end."""
+    pair = start(tmp_path, 2, 2)
+    wait_for(lambda: read_metrics(tmp_path), pair)
+    pair[1].send_signal(signal.SIGTERM)
+    codes, texts = finish(pair)
+    assert codes == [143, 143] and all('SIGTERM; the state is saved' in text for text in texts), texts
+    stopped_at = max(line['step'] for line in read_metrics(tmp_path))
+
+    pair = start(tmp_path, 2, 2)
+    wait_for(lambda: max(line['step'] for line in read_metrics(tmp_path)) > stopped_at, pair)
+    pair[1].kill()
+    codes, texts = finish(pair)
+    assert codes[0] not in (0, 2) and 'another process of this run has gone' in texts[0], texts
+
+    codes, texts = finish(start(tmp_path, 1, 4))
+    assert codes == [0], texts
+    assert_same(tmp_path, alone)
+
+
+def test_mistyped_address_gets_one_line(tmp_path):
+    for spec in ('localhost:1,two,0', 'nowhere', 'auto'):
+        codes, texts = finish(start(tmp_path, 1, 1, f'--distributed={spec}'))
+        assert codes == [2] and 'cannot join the other processes' in texts[0], texts

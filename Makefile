@@ -1,14 +1,21 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test clean
+.PHONY: demo test soak clean
 
-demo: .venv/ready  ## Train on embedded data, evaluate from the checkpoint, show where the pictures are.
+demo: .venv/ready  ## Train both families on embedded data, evaluate from the checkpoints, say where the pictures are.
 	$(BIN)/python main.py --config=configs/unet_mp_tr_ce.py:demo
 	$(BIN)/python main.py --mode=eval --workdir=runs/unet_mp_tr_ce_demo
+	$(BIN)/python main.py --config=configs/classifier_mnist.py:demo
+	$(BIN)/python main.py --config=configs/judge_mnist.py:demo
+	$(BIN)/python main.py --config=configs/vae_mnist.py:demo
+	$(BIN)/python main.py --mode=eval --workdir=runs/vae_mnist_demo
 
 test: .venv/ready-dev  ## The whole test suite.
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests
+
+soak: .venv/ready-dev  ## A run that is killed fifty times; half an hour.
+	KILLS=50 $(BIN)/python -m pytest -q -s tests/test_kill.py
 
 clean:  ## Forget the demo's run, so that it trains again.
 	rm -rf runs/*_demo

@@ -1,15 +1,19 @@
 """Reading, decoding and ordering examples."""
 
+import io
 import os
 import pathlib
 
 from hypothesis import given, strategies as st
 import numpy as np
+from PIL import Image
 import pytest
+import tensorflow_datasets as tfds
 
 from common import data
 from common.errors import UserError
 from unet.task import decode_example
+from vae import classifier
 
 SIZES = st.integers(1, 30)
 
@@ -34,6 +38,48 @@ def test_resizing_makes_no_new_label(size):
     decoded = decode_example(example(mask), size)
     assert decoded['image'].shape == (size, size, 3) and decoded['labels'].shape == (size, size)
     assert {*np.unique(decoded['labels'])} == {0, 2}
+
+
+@given(height=SIZES, width=SIZES, size=SIZES, values=st.lists(st.integers(0, 255), min_size=2, max_size=2))
+def test_resizing_invents_no_label_and_leaves_the_range_of_the_pixels(height, width, size, values):
+    array = np.random.default_rng(0).choice(values, (height, width)).astype(np.uint8)
+    assert {*np.unique(data.resize_labels(array, size))} <= {*np.unique(array)}
+    image = data.resize_image(np.stack([array, array], axis=-1), size)
+    assert image.shape == (size, size, 2)
+    assert array.min() <= image.min() <= image.max() <= array.max()
+
+
+@pytest.mark.parametrize('label', [-1, 10])
+def test_label_out_of_range_names_the_example(label):
+    image = np.zeros((4, 4, 1), np.uint8)
+    with pytest.raises(UserError, match=f'seven has label {label}, not 0 to 9'):
+        classifier.decode_example({'image': image, 'label': label, 'id': b'seven'}, 4)
+
+
+class PetsWithATruncatedPhotograph(tfds.core.GeneratorBasedBuilder):
+    """Two pets; the second one's JPEG ends in the middle."""
+
+    VERSION = tfds.core.Version('1.0.0')
+
+    def _info(self):
+        return self.dataset_info_from_configs(features=tfds.features.FeaturesDict({
+            'image': tfds.features.Image(encoding_format='jpeg')}))
+
+    def _split_generators(self, dl_manager):
+        return {'train': self._generate_examples()}
+
+    def _generate_examples(self):
+        noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+        whole = io.BytesIO()
+        Image.fromarray(noise).save(whole, 'JPEG')
+        for number, end in enumerate((None, len(whole.getvalue()) // 2)):
+            yield number, {'image': io.BytesIO(whole.getvalue()[:end])}
+
+
+def test_truncated_photograph_is_named(config, tmp_path):
+    config.data.update({'name': 'pets_with_a_truncated_photograph', 'dir': str(tmp_path)})
+    with pytest.raises(UserError, match=r'example \d of pets_with_a_truncated_photograph.* cannot be read'):
+        data.load(config.data, 'train', lambda example, size: example)
 
 
 @pytest.mark.parametrize('value', [0, 4])

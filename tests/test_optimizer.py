@@ -1,6 +1,8 @@
 """Schedules, weight decay and the moving average."""
 
+from hypothesis import given, strategies as st
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 import numpy as np
 import optax
 import pytest
@@ -22,6 +24,13 @@ def test_learning_rate_warms_up_and_falls(options, name, half, end):
     rate = schedule(options, 200)
     measured = [rate(step) for step in (0, 10, 20, 110, 200)]
     np.testing.assert_allclose(measured, [0, 0.01, 0.02, half, end], atol=1e-7)
+
+
+@given(peak=st.floats(1e-5, 1, width=32), warmup=st.floats(0, 0.99), steps=st.integers(1, 1000),
+       name=st.sampled_from(['cosine', 'linear', 'constant']), part=st.floats(0, 1))
+def test_learning_rate_stays_between_0_and_its_peak(peak, warmup, steps, name, part):
+    options = ConfigDict({'learning_rate': peak, 'warmup_fraction': warmup, 'schedule': name})
+    assert 0 <= schedule(options, steps)(round(part * steps)) <= peak * (1 + 1e-6)
 
 
 def test_cosine_follows_its_formula(options):

@@ -1,6 +1,7 @@
 """The training loop: the same run whatever the devices, the interruptions and the batches of evaluation."""
 
 import json
+import os
 import pathlib
 import signal
 
@@ -240,10 +241,54 @@ def test_nan_stops_the_run_and_is_not_saved(config, tmp_path):
     assert max(line['step'] for line in read_metrics(tmp_path)) == 4
 
 
+@pytest.mark.parametrize('bad', [(5, 6), (5,)])
+def test_steps_that_are_not_finite_are_left_out_if_asked(config, tmp_path, bad):
+    class PoisonedTask(type(make_tiny_task(config))):
+        def loss(self, params, batch_stats, constants, batch, keys, stage):
+            loss, rest = super().loss(params, batch_stats, constants, batch, keys, stage)
+            return loss * jnp.where(jnp.isin(keys.step, jnp.array(bad)), np.nan, 1), rest
+
+    config.optimizer.skip_nonfinite = True
+    train.train(PoisonedTask(config), tmp_path)
+    lines = [line for line in read_metrics(tmp_path) if line['split'] == 'train']
+    skipped = {line['step']: line['skipped_steps'] for line in lines}
+    assert skipped == {2: 0, 4: 0, 6: 1, 8: len(bad) - 1}
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(saved_arrays(make_tiny_task(config), tmp_path)))
+
+
+def test_nothing_but_steps_that_are_not_finite_ends_the_run(config, tmp_path):
+    class PoisonedTask(type(make_tiny_task(config))):
+        def loss(self, params, batch_stats, constants, batch, keys, stage):
+            loss, rest = super().loss(params, batch_stats, constants, batch, keys, stage)
+            return loss * jnp.where(keys.step >= 3, np.nan, 1), rest
+
+    config.optimizer.skip_nonfinite = True
+    with pytest.raises(Diverged, match='between steps 4 and 6'):
+        train.train(PoisonedTask(config), tmp_path)
+
+
 def test_run_shorter_than_a_batch_is_refused(config, tmp_path):
     config.update({'num_epochs': 1, 'batch_size': 40})
     with pytest.raises(UserError, match='lower batch_size or raise num_epochs'):
         train.train(make_tiny_task(config), tmp_path)
+
+
+@pytest.mark.skipif(not pathlib.Path('/proc/self/statm').exists(), reason='needs /proc')
+def test_memory_is_flat_over_a_thousand_steps(config, tmp_path):
+    """With 222 checkpoints and 11 evaluations with their pictures on the way."""
+    config.update({'num_epochs': 222, 'eval_every_epochs': 20})
+    task, resident = make_tiny_task(config), {}
+
+    class MeasuredRun(train.Run):
+        def visit(self):
+            super().visit()
+            pages = int(pathlib.Path('/proc/self/statm').read_text().split()[1])
+            resident[self.step] = pages * os.sysconf('SC_PAGE_SIZE') / 2 ** 20
+
+    with train.StopRequest() as stop:
+        MeasuredRun(task, tmp_path, stop).go()
+    assert max(resident) == 999 and resident[999] - resident[300] < 30, resident
+    assert task.traces == {16: 2}
 
 
 def test_relative_work_directory(config, tmp_path, monkeypatch):

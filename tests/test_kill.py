@@ -1,0 +1,70 @@
+"""kill -9 at any moment, also while a checkpoint is written. `make soak` does it many more times."""
+
+import os
+import pathlib
+import random
+import subprocess
+import sys
+import time
+
+from common.writers import read_metrics
+
+ROOT = pathlib.Path(__file__).parent.parent
+KILLS = int(os.environ.get('KILLS', '3'))
+EPOCHS = 10 * (KILLS + 1)  # Of 32 steps; a checkpoint ends each.
+
+
+def start(workdir):
+    command = [sys.executable, ROOT / 'main.py', f'--config={ROOT}/configs/unet_mp_tr_ce.py:demo',
+               f'--config.num_epochs={EPOCHS}', '--config.data.image_size=16', '--config.model.width=4',
+               '--config.model.multipliers=(1,1)', '--config.batch_size=16', '--config.eval_every_epochs=0',
+               '--config.log_every_steps=1', f'--workdir={workdir}']
+    environment = os.environ | {'XLA_FLAGS': ''}
+    with (workdir.parent / f'{workdir.name}.log').open('a') as log:
+        return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+
+
+def is_saving(workdir):
+    return any('tmp' in path.name for path in (workdir / 'checkpoints').glob('*'))
+
+
+def has_begun(workdir, before):
+    """Whether a start of the run has taken up metrics.jsonl, which it writes anew."""
+    path = workdir / 'metrics.jsonl'
+    return path.exists() and path.stat().st_ino != before
+
+
+def wait_until(condition, process):
+    while not condition() and process.poll() is None:
+        time.sleep(0.001)
+
+
+def kill_once(workdir, chance):
+    """Starts the run and kills it at a random moment, or as soon as it saves; returns whether it was saving."""
+    path = workdir / 'metrics.jsonl'
+    before = path.stat().st_ino if path.exists() else None
+    process = start(workdir)
+    wait_until(lambda: has_begun(workdir, before), process)
+    if chance.random() < 0.5:
+        wait_until(lambda: is_saving(workdir), process)
+    else:
+        time.sleep(chance.uniform(0, 1))
+    process.kill()
+    assert process.wait() == -9, 'the run came to its end before it was killed; raise EPOCHS'
+    return is_saving(workdir)
+
+
+def metric_lines(workdir):
+    return [{name: value for name, value in line.items() if name != 'images_per_second'}
+            for line in read_metrics(workdir)]
+
+
+def test_killed_run_goes_on_as_if_it_had_not_been(tmp_path):
+    whole, killed = tmp_path / 'whole', tmp_path / 'killed'
+    assert start(whole).wait() == 0
+    chance = random.Random(0)
+    saving = [kill_once(killed, chance) for _ in range(KILLS)]
+    print(f'{KILLS} kills, {sum(saving)} of them while a checkpoint was being written')
+    assert start(killed).wait() == 0, (tmp_path / 'killed.log').read_text()[-2000:]
+    assert metric_lines(killed) == metric_lines(whole)
+    assert (killed / 'results.json').read_bytes() == (whole / 'results.json').read_bytes()

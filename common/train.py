@@ -186,6 +186,7 @@ class Run:
         config, devices = task.config, Devices()
         self.config = config
         devices.check_batch(config.batch_size)
+        on_first(lambda: config_lib.save(config, workdir))
         train_feed = data.Feed(first_before_others(lambda: task.load('train')), devices)
         self.trainer = Trainer(task, train_feed, devices)
         self.plan = Plan(config, train_feed.size, self.trainer.steps, self.trainer.stage)
@@ -349,7 +350,6 @@ def run_alone(task, workdir: pathlib.Path) -> dict[str, Any]:
     stop = StopRequest()
     with contextlib.ExitStack() as stack:
         on_first(lambda: stack.enter_context(config_lib.locked(workdir)))
-        on_first(lambda: config_lib.save(task.config, workdir))
         run = Run(task, workdir, stop)  # Until here there is nothing to save: a signal just ends the process.
         with stop:
             return run.go()

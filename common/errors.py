@@ -12,6 +12,10 @@ class Diverged(Exception):
     """Loss or gradient is no longer finite."""
 
 
+class Incomplete(Exception):
+    """Some of the inputs could not be read; what is there is right."""
+
+
 class Interrupted(Exception):
     """The run was asked by signal `signum` to stop, and has saved its state at `step`."""
 

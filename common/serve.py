@@ -2,6 +2,7 @@
 
 import base64
 import io
+import logging
 import pathlib
 import socket
 import threading
@@ -62,6 +63,7 @@ def serve(predictor: Predictor, port: int) -> None:
     """Serves this machine alone, until Ctrl-C. Raises UserError where Flask is missing or the port taken."""
     app = make_app(predictor)
     from werkzeug.serving import make_server  # Comes with Flask.
+    logging.getLogger('werkzeug').setLevel(logging.ERROR)  # Else a line for each request.
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

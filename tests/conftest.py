@@ -130,18 +130,28 @@ def save_run(task, workdir):
     return workdir
 
 
-def save_vae_run(folder, size=16):
-    """Work directories of a tiny VAE and of its two classifiers below `folder`; returns that of the VAE."""
+@pytest.fixture(scope='session')
+def vae_runs(tmp_path_factory):
+    """A folder with the work directories `vae`, `classifier` and `judge`, tiny and untrained."""
     from vae.classifier import ClassifierTask
     from vae.task import VAETask
+    folder = tmp_path_factory.mktemp('vae_runs')
     configs = {'vae': vae_mnist, 'classifier': classifier_mnist, 'judge': judge_mnist}
     configs = {name: module.get_config('demo') for name, module in configs.items()}
     for name, config in configs.items():
-        config.data.image_size, config.model.width = size, 4
+        config.data.image_size, config.model.width = 16, 4
         if name != 'vae':
             configs['vae'][f'{name}_workdir'] = str(save_run(ClassifierTask(config), folder / name))
     configs['vae'].model.decoder_width = 4
-    return save_run(VAETask(configs['vae']), folder / 'vae')
+    save_run(VAETask(configs['vae']), folder / 'vae')
+    return folder
+
+
+@pytest.fixture(scope='session')
+def vae_predictor(vae_runs):
+    from common import predict
+    from main import make_task
+    return predict.load(vae_runs / 'vae', make_task)
 
 
 def readme_code(marker):

@@ -13,7 +13,7 @@ import pytest
 from common import export, predict
 from common.errors import UserError
 from main import make_task
-from tests.conftest import readme_code, save_run, save_vae_run
+from tests.conftest import readme_code, save_run
 
 ALONE = 'import sys\nassert not {"common", "unet", "vae", "flax", "orbax"} & {*sys.modules}\n'
 
@@ -46,14 +46,13 @@ def test_lines_of_the_readme_compute_the_same_in_a_fresh_process(config, tmp_pat
         assert len(parameters.files) == len(jax.tree.leaves(predictor.variables))
 
 
-@pytest.mark.parametrize('count', [1, 3])
-def test_vae_takes_images_and_labels_in_batches_of_any_size(tmp_path, count):
-    predictor = predict.load(save_vae_run(tmp_path), make_task)
-    export.export(predictor, tmp_path)
+def test_vae_takes_images_and_labels_in_batches_of_any_size(vae_predictor, tmp_path):
+    export.export(vae_predictor, tmp_path)
     model = jax.export.deserialize((tmp_path / 'model.jax_export').read_bytes())
-    images = np.random.default_rng(0).integers(0, 256, (count, 16, 16, 1), np.uint8)
-    labels = np.arange(3, 3 + count, dtype=np.int32)
-    np.testing.assert_allclose(model.call(images, labels), predictor(images, labels), atol=1e-6)
+    for count in (1, 3):
+        images = np.random.default_rng(0).integers(0, 256, (count, 16, 16, 1), np.uint8)
+        labels = np.arange(3, 3 + count, dtype=np.int32)
+        np.testing.assert_allclose(model.call(images, labels), vae_predictor(images, labels), atol=1e-6)
 
 
 def test_folder_that_cannot_be_written_is_one_line(config, tmp_path):

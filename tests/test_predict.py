@@ -14,7 +14,7 @@ from common import cli, photos, predict
 from common import config as config_lib
 from common.errors import Incomplete, UserError
 from main import make_task
-from tests.conftest import readme_code, save_run, save_vae_run
+from tests.conftest import readme_code, save_run
 from unet.task import SegmentationTask
 
 RED, GREEN, BLUE = np.eye(3, dtype=np.uint8) * 255
@@ -171,43 +171,40 @@ def test_what_is_no_picture_is_refused(colors, picture):
         colors([picture])
 
 
-def test_vae_turns_a_picture_into_the_labels(tmp_path):
-    predictor = predict.load(save_vae_run(tmp_path), make_task)
+def test_vae_turns_a_picture_into_the_labels(vae_predictor, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (16, 16), np.uint8)
     Image.fromarray(pixels).resize((32, 32), Image.Resampling.NEAREST).save(tmp_path / 'digit.png')
-    predict.predict_files(predictor, [str(tmp_path / 'digit.png')], tmp_path / 'out', ['8', '3', '8'])
+    predict.predict_files(vae_predictor, [str(tmp_path / 'digit.png')], tmp_path / 'out', ['8', '3', '8'])
     record = json.loads((tmp_path / 'out' / 'predictions.jsonl').read_text())
     assert record['labels'] == ['8', '3']
     assert files_below(tmp_path / 'out') == ['digit.png.3.png', 'digit.png.8.png', 'digit.png.grid.png',
                                              'predictions.jsonl']
 
-    task, variables = predictor.task, predictor.variables
+    task, variables = vae_predictor.task, vae_predictor.variables
     images = jnp.asarray(pixels)[None, ..., None] / 255
     features = task.bound(variables)((images - 0.1307) / 0.3081, method='features')
     expected = np.clip(task.all_labels(variables, features)[:, 0], 0, 1)
-    np.testing.assert_allclose(predictor([pixels] * 10, range(10)), expected, atol=1e-5)
+    np.testing.assert_allclose(vae_predictor([pixels] * 10, range(10)), expected, atol=1e-5)
     assert np.ptp(expected, axis=0).max() > 0.01  # The label does matter.
     with Image.open(tmp_path / 'out' / 'digit.png.3.png') as image:
         np.testing.assert_allclose(np.asarray(image), 255 * expected[3][..., 0], atol=1)
 
 
-def test_labels_that_do_not_fit_are_refused(colors, tmp_path):
-    vae = predict.load(save_vae_run(tmp_path), make_task)
+def test_labels_that_do_not_fit_are_refused(colors, vae_predictor):
     picture = np.zeros((16, 16), np.uint8)
     for labels in (None, [1, 2], [10], [-1]):
         with pytest.raises(UserError, match='a label from 0 to 9'):
-            vae([picture], labels)
+            vae_predictor([picture], labels)
     with pytest.raises(UserError, match="no label '10'"):
-        predict.choose_labels(vae.task, ['3', '10'])
+        predict.choose_labels(vae_predictor.task, ['3', '10'])
     with pytest.raises(UserError, match='leave --labels out'):
         predict.choose_labels(colors.task, ['3'])
     with pytest.raises(UserError, match='leave the labels out'):
         colors([picture], [3])
 
 
-def test_classifier_says_the_label(tmp_path):
-    save_vae_run(tmp_path)
-    predictor = predict.load(tmp_path / 'judge', make_task)
+def test_classifier_says_the_label(vae_runs):
+    predictor = predict.load(vae_runs / 'judge', make_task)
     (images, record), = predictor.present([Image.new('RGB', (40, 20))], [])
     assert not images and sum(record['probabilities'].values()) == pytest.approx(1, abs=1e-4)
     assert record['label'] == max(record['probabilities'], key=record['probabilities'].get)

@@ -13,7 +13,7 @@ import pytest
 from common import predict, serve
 from common.errors import UserError
 from main import make_task
-from tests.conftest import save_run, save_vae_run
+from tests.conftest import save_run
 
 
 @pytest.fixture
@@ -38,11 +38,10 @@ def test_photo_becomes_a_mask(unet):
     assert {*answer['record']['shares']} == {'pet', 'background', 'border'}
 
 
-def test_digit_becomes_every_label(tmp_path):
-    predictor = predict.load(save_vae_run(tmp_path), make_task)
-    client = serve.make_app(predictor).test_client()
+def test_digit_becomes_every_label(vae_predictor):
+    client = serve.make_app(vae_predictor).test_client()
     images = client.post('/predict', data=encoded()).get_json()['images']
-    expected = predictor([Image.open(io.BytesIO(encoded()))], [3])[0, ..., 0]
+    expected = vae_predictor([Image.open(io.BytesIO(encoded()))], [3])[0, ..., 0]
     np.testing.assert_allclose(np.asarray(decoded(images['3'])), 255 * expected, atol=1)
     assert {*images} == {'grid', *'0123456789'}
     assert client.get('/model').get_json()['takes_labels']

@@ -26,6 +26,6 @@ clean:  ## Forget the demo's run, so that it trains again.
 	$(BIN)/pip install --quiet -r requirements.txt
 	touch $@
 
-.venv/ready-dev: .venv/ready requirements-dev.txt
+.venv/ready-dev: .venv/ready requirements-dev.txt requirements-serve.txt
 	$(BIN)/pip install --quiet -r requirements-dev.txt
 	touch $@

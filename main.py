@@ -1,8 +1,11 @@
-"""Command line: trains, evaluates what was trained, or puts runs side by side.
+"""Command line: trains, evaluates what was trained, puts runs side by side, or uses one.
 
     python main.py --config=configs/unet_mp_tr_ce.py
     python main.py --mode=eval --workdir=runs/unet_mp_tr_ce
     python main.py --mode=report --runs='runs/*'
+    python main.py --mode=predict --workdir=runs/unet_mp_tr_ce --input=photo.jpg,folder/ --output=out/
+    python main.py --mode=export --workdir=runs/unet_mp_tr_ce
+    python main.py --mode=serve --workdir=runs/unet_mp_tr_ce
 """
 
 import glob
@@ -20,7 +23,7 @@ from common.errors import UserError
 
 TASKS = {'unet': ('unet.task', 'SegmentationTask'), 'vae': ('vae.task', 'VAETask'),
          'classifier': ('vae.classifier', 'ClassifierTask')}
-MODES = ('train', 'eval', 'report')
+MODES = ('train', 'eval', 'report', 'predict', 'export', 'serve')
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'Configuration file, e.g. configs/unet_mp_tr_ce.py; '
                                          'its values are flags too: --config.seed=1', lock_config=True)
@@ -29,7 +32,10 @@ WORKDIR = flags.DEFINE_string('workdir', '', "Where the run lives; by default ru
 RUNS = flags.DEFINE_string('runs', 'runs/*', 'Work directories to report on.')
 DISTRIBUTED = flags.DEFINE_string('distributed', '', 'To be one of several processes: auto under SLURM, Open MPI, '
                                   'Kubernetes or on a TPU pod; else HOST:PORT,COUNT,ID.')
-OUTPUT = flags.DEFINE_string('output', '', 'Where the report goes; by default report/.')
+INPUT = flags.DEFINE_list('input', [], 'Photos and folders of photos to predict for.')
+LABELS = flags.DEFINE_list('labels', [], 'What a VAE is to turn them into, e.g. 3,8; by default every label.')
+OUTPUT = flags.DEFINE_string('output', '', 'Where it goes: report/ or predictions/ by default.')
+PORT = flags.DEFINE_integer('port', 8000, 'Where to serve the page: http://127.0.0.1:PORT.')
 
 
 def main() -> None:
@@ -43,14 +49,32 @@ def main() -> None:
     config = CONFIG.value
     if config is None:
         config = config_lib.load(workdir)
-    elif MODE.value == 'eval':
+    elif MODE.value != 'train':
         config_lib.check_same(config_lib.load(workdir), config, workdir)
     if MODE.value == 'train':
         parallel.on_first(lambda: config_lib.adopt(config, workdir))
     config = config_lib.at_home(config, workdir)
+    if MODE.value in ('predict', 'export', 'serve'):
+        use(workdir)
+        return
     results = {'train': train.train, 'eval': evaluate.evaluate}[MODE.value](make_task(config), workdir)
     print(json.dumps(results, indent=2, sort_keys=True))
     print(f'results and pictures are in {workdir} and {workdir / "figures"}')
+
+
+def use(workdir: pathlib.Path) -> None:
+    """Predicts with, exports or serves the model that was trained in `workdir`."""
+    from common import export, predict, serve
+    predictor = predict.load(workdir, make_task)
+    if MODE.value == 'predict':
+        output = pathlib.Path(OUTPUT.value or 'predictions')
+        count = predict.predict_files(predictor, INPUT.value, output, LABELS.value)
+        print(f'predictions for {count} photos are in {output}')
+    elif MODE.value == 'export':
+        export.export(predictor, workdir / 'export')
+        print(f'the model is in {workdir / "export"}')
+    else:
+        serve.serve(predictor, PORT.value)
 
 
 def find_workdir() -> pathlib.Path:

@@ -6,23 +6,25 @@ import sys
 
 from absl import app, flags, logging
 
-from common.errors import Diverged, Interrupted, PeerLost, UserError
+from common.errors import Diverged, Incomplete, Interrupted, PeerLost, UserError
+
+EXIT_CODES = {Diverged: 1, UserError: 2, Incomplete: 3}
 
 
 def run(main: Callable[[], None], argv: list[str]) -> int:
     """Parses the flags and calls `main`.
 
     Returns:
-        The exit code: 0, 1 where training diverged or another process was lost, 2 for a mistake of the user's,
-        128 + n after signal n.
+        The exit code: 0, 1 where training diverged or another process was lost, 2 for a mistake of the user's, 3 where
+        some inputs could not be read, 128 + n after signal n.
     """
     logging.set_verbosity(logging.ERROR)  # The libraries' advice is not for the user.
     try:
         parse(argv)
         main()
-    except (UserError, Diverged) as error:
+    except tuple(EXIT_CODES) as error:
         print(f'error: {error}', file=sys.stderr)
-        return 1 if isinstance(error, Diverged) else 2
+        return EXIT_CODES[type(error)]
     except PeerLost as error:
         print(f'error: {error}', file=sys.stderr, flush=True)
         os._exit(1)  # JAX's way out would wait for the process that has gone, and abort.

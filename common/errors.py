@@ -16,6 +16,10 @@ class PeerLost(Exception):
     """Another process of the run has gone."""
 
 
+class Incomplete(Exception):
+    """Some of the inputs could not be read; what is there is right."""
+
+
 class Interrupted(Exception):
     """The run was asked by signal `signum` to stop, and has saved its state at `step`."""
 

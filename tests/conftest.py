@@ -6,6 +6,7 @@ import fcntl
 import functools
 import os
 import pathlib
+import re
 import shutil
 import socket
 import tempfile
@@ -15,7 +16,7 @@ import jax
 import numpy as np
 import pytest
 
-from configs import unet_mp_tr_ce
+from configs import classifier_mnist, judge_mnist, unet_mp_tr_ce, vae_mnist
 
 jax.config.update('jax_platforms', 'cpu')
 jax.config.update('jax_num_cpu_devices', 4)
@@ -116,6 +117,48 @@ def draw_pets(split, number, size):
 @pytest.fixture
 def tiny_task(config):
     return make_tiny_task(config)
+
+
+def save_run(task, workdir):
+    """A work directory as a run leaves it, with the initial weights; returns it."""
+    from common import config as config_lib
+    from common.checkpoint import Checkpoints
+    variables, _ = task.init(jax.random.key(0))
+    config_lib.save(task.config, workdir)
+    with Checkpoints(workdir) as checkpoints:
+        checkpoints.save(7, {'average': variables})
+    return workdir
+
+
+@pytest.fixture(scope='session')
+def vae_runs(tmp_path_factory):
+    """A folder with the work directories `vae`, `classifier` and `judge`, tiny and untrained."""
+    from vae.classifier import ClassifierTask
+    from vae.task import VAETask
+    folder = tmp_path_factory.mktemp('vae_runs')
+    configs = {'vae': vae_mnist, 'classifier': classifier_mnist, 'judge': judge_mnist}
+    configs = {name: module.get_config('demo') for name, module in configs.items()}
+    for name, config in configs.items():
+        config.data.image_size, config.model.width = 16, 4
+        if name != 'vae':
+            configs['vae'][f'{name}_workdir'] = str(save_run(ClassifierTask(config), folder / name))
+    configs['vae'].model.decoder_width = 4
+    save_run(VAETask(configs['vae']), folder / 'vae')
+    return folder
+
+
+@pytest.fixture(scope='session')
+def vae_predictor(vae_runs):
+    from common import predict
+    from main import make_task
+    return predict.load(vae_runs / 'vae', make_task)
+
+
+def readme_code(marker):
+    """The Python block of the README that holds `marker`."""
+    text = (pathlib.Path(__file__).parent.parent / 'README.md').read_text()
+    code, = (block for block in re.findall(r'```python\n(.*?)```', text, re.DOTALL) if marker in block)
+    return code
 
 
 def train_steps(task, steps, *, devices=None, dispatch=1):

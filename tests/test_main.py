@@ -93,6 +93,9 @@ def other_run(tmp_path):
     (['--typo=1'], 'typo'),
     (['train'], "'train' is not a flag"),
     (['--mode=eval', '--workdir=nowhere'], 'nowhere holds no run'),
+    (['--mode=predict', '--workdir=nowhere', '--input=x.jpg'], 'nowhere holds no run'),
+    (['--mode=serve', '--workdir=nowhere', '--port=many'], 'port'),
+    ([CONFIG, '--mode=export', '--workdir=other'], 'belongs to another configuration'),
     ([CONFIG, '--workdir=other'], 'belongs to another configuration'),
     ([CONFIG, '--mode=eval', '--workdir=other'], 'belongs to another configuration'),
 ])

@@ -1,6 +1,7 @@
 """Pictures of predicted masks."""
 
 import numpy as np
+from PIL import Image
 
 from common.figures import figure_to_image, plt
 from unet.metrics import CLASSES
@@ -63,3 +64,23 @@ def overlay(image: np.ndarray, labels: np.ndarray, strength: float = 0.5) -> np.
     """The classes in colour over the image `[H, W, 3]`; background stays as it is."""
     colored = (1 - strength) * image + strength * COLORS[labels] / 255
     return np.where((labels == CLASSES.index('background'))[..., None], image, colored)
+
+
+def full_size_mask(probabilities: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """`[S, S, C]`, resized to `size` (width, height), as the most probable class: uint8 `[height, width]`."""
+    channels = [Image.fromarray(channel).resize(size, Image.Resampling.BILINEAR)
+                for channel in np.moveaxis(probabilities, -1, 0)]
+    return np.argmax(np.stack(channels), axis=0).astype(np.uint8)
+
+
+def indexed(mask: np.ndarray) -> Image.Image:
+    """A mask as an image whose values are the classes, shown in their colours."""
+    image = Image.fromarray(mask)
+    image.putpalette(COLORS.tobytes())
+    return image
+
+
+def photo_overlay(picture: Image.Image, mask: np.ndarray) -> Image.Image:
+    """As `overlay`, for an RGB picture of any size and its mask, in as little memory as that can take."""
+    colored = Image.blend(picture, indexed(mask).convert('RGB'), 0.5)
+    return Image.composite(picture, colored, Image.fromarray(mask == CLASSES.index('background')))

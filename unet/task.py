@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
+from PIL import Image
 
 from common import augment, data
 from common.errors import UserError, check_choice
@@ -28,6 +29,7 @@ class SegmentationTask:
     """
 
     config: ConfigDict
+    channels, classes, takes_labels = 3, CLASSES, False  # Of `predict`.
     curves = ('loss', 'pixel_accuracy', 'mean_iou')
     figure_examples = 8
 
@@ -132,6 +134,18 @@ class SegmentationTask:
                        for name, (task, variables, _) in runs.items()}
         return {'predictions': figures.comparison_grid(images, examples['labels'], predictions,
                                                        examples['index'])}
+
+    def predict(self, variables, images: jax.Array) -> jax.Array:
+        """Images uint8 `[B, S, S, 3]` to probabilities `[B, S, S, 3]` of the classes."""
+        return jax.nn.softmax(self.logits(variables, images / 255.0))
+
+    def present(self, picture: Image.Image, probabilities: np.ndarray, labels=()) -> tuple[dict, dict]:
+        """The mask and an overlay of a picture, at its own size, and the share of each class in it."""
+        mask = figures.full_size_mask(probabilities, picture.size)
+        shares = np.bincount(mask.ravel(), minlength=len(CLASSES)) / mask.size
+        images = {'mask': figures.indexed(mask), 'overlay': figures.photo_overlay(picture, mask)}
+        return images, {'width': picture.width, 'height': picture.height,
+                        'shares': dict(zip(CLASSES, shares.round(6).tolist(), strict=True))}
 
 
 def decode_example(example: dict[str, Any], size: int) -> dict[str, np.ndarray]:

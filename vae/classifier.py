@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 import numpy as np
+from PIL import Image
 
 from common import augment, data
 from common.errors import UserError, check_choice
@@ -20,6 +21,7 @@ from vae.model import Classifier
 from vae.networks import ENCODERS
 
 CLASSES = 10
+LABELS = tuple(map(str, range(CLASSES)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +32,7 @@ class ClassifierTask:
     """
 
     config: ConfigDict
+    classes, takes_labels = LABELS, False  # Of `predict`.
     curves = ('loss', 'accuracy')
     figure_examples = 64
 
@@ -106,6 +109,19 @@ class ClassifierTask:
     def compare(self, runs: dict[str, tuple], examples) -> dict[str, np.ndarray]:
         """No picture: the numbers say it."""
         return {}
+
+    @property
+    def channels(self) -> int:
+        return len(self.config.data.mean)
+
+    def predict(self, variables, images: jax.Array) -> jax.Array:
+        """Images uint8 `[B, S, S, C]` to probabilities `[B, 10]` of the labels."""
+        return jax.nn.softmax(self.logits(variables, images / 255.0))
+
+    def present(self, picture: Image.Image, probabilities: np.ndarray, labels=()) -> tuple[dict, dict]:
+        """No image; the label that is read in a picture, and the probability of each."""
+        return {}, {'label': LABELS[probabilities.argmax()],
+                    'probabilities': dict(zip(LABELS, probabilities.round(6).tolist(), strict=True))}
 
 
 def decode_example(example: dict[str, Any], size: int) -> dict[str, np.ndarray]:

@@ -1,6 +1,7 @@
 """Pictures of reconstructions, swapped labels, samples and interpolations."""
 
 import numpy as np
+from PIL import Image, ImageDraw
 
 from common.figures import figure_to_image, plt
 
@@ -81,3 +82,20 @@ def pairs(originals, labels, swaps, given, count: int, title: str, columns: int 
         tile(left, originals[i], f'is {labels[i]}')
         tile(right, swaps[given[i], i], f'given {given[i]}', 'black' if given[i] == labels[i] else 'firebrick')
     return figure_to_image(fig)
+
+
+def to_image(image: np.ndarray) -> Image.Image:
+    """`[H, W, C]` in `[0, 1]` as a grey or RGB image."""
+    pixels = np.round(255 * image).astype(np.uint8)
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+
+def row_of(original: Image.Image, images: dict[str, Image.Image], side: int = 112) -> Image.Image:
+    """The original and the images in a row, each as a square of `side` pixels with its name above it."""
+    row = Image.new('RGB', ((side + 4) * (1 + len(images)), side + 20), 'white')
+    draw = ImageDraw.Draw(row)
+    for column, (name, image) in enumerate(({'original': original} | images).items()):
+        draw.text((column * (side + 4) + 2, 3), name, 'black')
+        square = image.convert('RGB').resize((side, side), Image.Resampling.BOX)
+        row.paste(square, (column * (side + 4) + 2, 18))
+    return row

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 import numpy as np
+from PIL import Image
 
 from common import augment
 from common import config as config_lib
@@ -19,7 +20,7 @@ from common.keys import Keys
 from common.layers import Mode
 from common.parallel import AXIS, Devices
 from vae import figures, style
-from vae.classifier import CLASSES, ClassifierTask, decode_example, standardize, unstandardize
+from vae.classifier import CLASSES, LABELS, ClassifierTask, decode_example, standardize, unstandardize
 from vae.losses import gaussian_log_likelihood, kl_divergence, label_nll
 from vae.model import ConditionalVAE, Posterior, build
 from vae.networks import DECODERS
@@ -37,6 +38,7 @@ class VAETask:
     """
 
     config: ConfigDict
+    classes, takes_labels = LABELS, True  # Of `predict`.
     curves = ('total', 'reconstruction', 'kl', 'label_loss')
     figure_examples = 64
 
@@ -265,6 +267,24 @@ class VAETask:
         """Latents `[..., Z]` to images `[..., S, S, C]` in `[0, 1]`."""
         images = jax.jit(lambda z: self.bound(variables)(z, method='decode'))(latents)
         return np.asarray(unstandardize(images, self.config.data))
+
+
+    @property
+    def channels(self) -> int:
+        return len(self.config.data.mean)
+
+    def predict(self, variables, images: jax.Array, labels: jax.Array) -> jax.Array:
+        """Images uint8 `[B, S, S, C]` as what their labels int32 `[B]` say: `[B, S, S, C]` in `[0, 1]`."""
+        apply = self.bound(variables)
+        features = apply(standardize(images / 255.0, self.config.data), method='features')
+        means = apply(apply(features, labels, method='posterior').mu, method='decode')
+        return jnp.clip(unstandardize(means, self.config.data), 0, 1)
+
+    def present(self, picture: Image.Image, outputs: np.ndarray, labels) -> tuple[dict, dict]:
+        """A picture as each label, `[L, S, S, C]`: one by one, and in a row behind the original."""
+        names = [LABELS[label] for label in labels]
+        images = dict(zip(names, map(figures.to_image, outputs), strict=True))
+        return {'grid': figures.row_of(picture, images), **images}, {'labels': names}
 
 
 def classifier_task(workdir: str, config: ConfigDict) -> ClassifierTask:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 import json
 import pathlib
 import sys
+import time
 
 import jax
 import numpy as np
@@ -27,6 +28,7 @@ class Writer:
         if not self.active:
             return
         lines = [line for line in read_metrics(workdir) if line['step'] <= step]
+        self.started = time.perf_counter() - (lines[-1].get('seconds', 0) if lines else 0)
         config_lib.write_text(self.path, ''.join(json.dumps(line) + '\n' for line in lines))
         self.tensorboard = tensorboard_writer(workdir)
 
@@ -42,11 +44,15 @@ class Writer:
         return any(line['step'] == step and line['split'] == split for line in read_metrics(self.path.parent))
 
     def scalars(self, step: int, split: str, values: Mapping[str, float]) -> None:
-        """Adds one line to metrics.jsonl, and the tags `split/name` to TensorBoard."""
+        """Adds one line to metrics.jsonl, and the tags `split/name` to TensorBoard.
+
+        A line also says how many `seconds` the run has taken so far, all its starts together.
+        """
         if not self.active:
             return
+        line = {'step': step, 'split': split, **values, 'seconds': round(time.perf_counter() - self.started, 3)}
         with self.path.open('a') as file:
-            file.write(json.dumps(config_lib.jsonable({'step': step, 'split': split, **values})) + '\n')
+            file.write(json.dumps(config_lib.jsonable(line)) + '\n')
         if self.tensorboard:
             self.tensorboard.write_scalars(step, {f'{split}/{name}': v for name, v in values.items()})
 

@@ -1,8 +1,9 @@
-"""Command line: trains, evaluates what was trained, or puts runs side by side.
+"""Command line: trains, one run or many, evaluates what was trained, or puts runs side by side.
 
     python main.py --config=configs/unet_mp_tr_ce.py
     python main.py --mode=eval --workdir=runs/unet_mp_tr_ce
     python main.py --mode=report --runs='runs/*'
+    python main.py --mode=sweep --config=configs/sweep_unet.py
 """
 
 import glob
@@ -20,7 +21,7 @@ from common.errors import UserError
 
 TASKS = {'unet': ('unet.task', 'SegmentationTask'), 'vae': ('vae.task', 'VAETask'),
          'classifier': ('vae.classifier', 'ClassifierTask')}
-MODES = ('train', 'eval', 'report')
+MODES = ('train', 'eval', 'report', 'sweep')
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'Configuration file, e.g. configs/unet_mp_tr_ce.py; '
                                          'its values are flags too: --config.seed=1', lock_config=True)
@@ -31,23 +32,35 @@ OUTPUT = flags.DEFINE_string('output', '', 'Where the report goes; by default re
 
 
 def main() -> None:
-    from common import evaluate, report, train  # After the flags: importing JAX takes a second.
+    from common import evaluate, report, sweep  # After the flags: importing JAX takes a second.
     if MODE.value == 'report':
         path = report.write(sorted(glob.glob(RUNS.value)), pathlib.Path(OUTPUT.value or 'report'), make_task)
         print(f'the report is in {path}')
         return
     workdir = find_workdir()
     config = CONFIG.value
+    if MODE.value == 'sweep':
+        axes = sweep.read_axes(flags.FLAGS['config'])
+        sweep.run(sweep.cells(config, axes), workdir, make_task, train_run)
+        print(f"compare them: python main.py --mode=report --runs='{workdir}/*'")
+        return
     if config is None:
         config = config_lib.load(workdir)
     elif MODE.value == 'eval':
         config_lib.check_same(config_lib.load(workdir), config, workdir)
     if MODE.value == 'train':
-        config_lib.save(config, workdir)
-    config = config_lib.adopt(config, workdir)
-    results = {'train': train.train, 'eval': evaluate.evaluate}[MODE.value](make_task(config), workdir)
+        results = train_run(config, workdir)
+    else:
+        results = evaluate.evaluate(make_task(config_lib.adopt(config, workdir)), workdir)
     print(json.dumps(results, indent=2, sort_keys=True))
     print(f'results and pictures are in {workdir} and {workdir / "figures"}')
+
+
+def train_run(config, workdir: pathlib.Path) -> dict:
+    """Trains a configuration in its work directory, from the latest checkpoint to the end."""
+    from common import train
+    config_lib.save(config, workdir)
+    return train.train(make_task(config_lib.adopt(config, workdir)), workdir)
 
 
 def find_workdir() -> pathlib.Path:
@@ -59,8 +72,6 @@ def find_workdir() -> pathlib.Path:
                         '--mode=eval --workdir=runs/unet_mp_tr_ce evaluates; --help lists all flags')
     path, _, variant = flags.FLAGS['config'].config_filename.partition(':')
     return pathlib.Path('runs') / '_'.join(filter(None, (pathlib.Path(path).stem, variant)))
-
-
 def make_task(config):
     """The task that a configuration names."""
     if config.get('task') not in TASKS:

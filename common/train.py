@@ -77,7 +77,7 @@ class Trainer:
     def __init__(self, task, feed: data.Feed, devices: Devices):
         config = self.config = task.config
         self.task, self.feed, self.devices = task, feed, devices
-        self.steps = config.num_epochs * self.feed.size // config.batch_size
+        self.steps = total_steps(config, self.feed.size)
         if self.steps < 1:
             raise UserError(f'{config.num_epochs} epochs of {self.feed.size} examples are less than one batch '
                             f'of {config.batch_size}; lower batch_size or raise num_epochs')
@@ -140,6 +140,11 @@ class Trainer:
         carry = state.step % self.config.log_every_steps != 0
         sums = jax.tree.map(lambda old, new: old * carry + new, state.sums, sums)
         return TrainState(state.step + 1, params, batch_stats, opt_state, average, sums)
+
+
+def total_steps(config, examples: int) -> int:
+    """The optimizer's steps of a whole run on so many training examples."""
+    return config.num_epochs * examples // config.batch_size
 
 
 class Plan:

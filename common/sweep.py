@@ -29,7 +29,7 @@ def read_axes(flag) -> Axes:
     path = (flag.config_filename or '').partition(':')[0]
     axes = runpy.run_path(path).get('AXES') if path else None
     if not axes:
-        raise UserError(f'{path or "no configuration"} is no sweep: it has no AXES, as configs/sweep_unet.py has')
+        raise UserError(f'{path or "no configuration"} is no sweep: it lacks AXES, see configs/sweep_unet.py')
     flat = config_lib.flatten(flag.value)
     for key in set(axes) - set(flat):
         raise UserError(f'AXES names {key!r}, which the configuration lacks; its file lists the keys')

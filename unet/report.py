@@ -18,20 +18,21 @@ class Reference(NamedTuple):
     over all pixels, no class average), and the last test loss is its log's: the README has a slip, 0.7.
     """
 
-    name: str
     accuracy: float
     train_loss: float
     test_loss: float
 
 
 REFERENCE = {  # By way down, loss and way up: the order of FACTORS.
-    ('max_pool', 'cross_entropy', 'transposed_conv'): Reference('MP+TR+CE', 89.83, 0.15, 0.33),
-    ('max_pool', 'dice', 'transposed_conv'): Reference('MP+TR+DICE', 87.95, 0.06, 0.07),
-    ('strided_conv', 'cross_entropy', 'transposed_conv'): Reference('StrConv+TR+CE', 88.48, 0.19, 0.35),
-    ('strided_conv', 'dice', 'upsample'): Reference('StrConv+UPS+DICE', 86.99, 0.06, 0.072),
+    ('max_pool', 'cross_entropy', 'transposed_conv'): Reference(89.83, 0.15, 0.33),
+    ('max_pool', 'dice', 'transposed_conv'): Reference(87.95, 0.06, 0.07),
+    ('strided_conv', 'cross_entropy', 'transposed_conv'): Reference(88.48, 0.19, 0.35),
+    ('strided_conv', 'dice', 'upsample'): Reference(86.99, 0.06, 0.072),
 }
 NAMES = {'max_pool': 'max pooling', 'strided_conv': 'strided convolution', 'cross_entropy': 'cross-entropy',
          'dice': 'Dice', 'transposed_conv': 'transposed convolution', 'upsample': 'upsampling'}
+SHORT = {'max_pool': 'MP', 'strided_conv': 'StrConv', 'transposed_conv': 'TR', 'upsample': 'UPS',
+         'cross_entropy': 'CE', 'dice': 'DICE'}
 MEASURES = {'pixel_accuracy': 'pixel accuracy', 'mean_iou': 'mean IoU'}
 
 
@@ -60,11 +61,12 @@ def beside_reference(rows: list[Entry]) -> list[str]:
 
 def compared(where: tuple[str, str, str], row: Entry | None) -> tuple[str, ...]:
     """The variant's name, then our figures (dashes without a row) and the reference's in turn."""
-    name, *theirs = REFERENCE.get(where, (' + '.join(NAMES[level] for level in where), '–', '–', '–'))
+    down, loss, up = (SHORT[level] for level in where)
+    theirs = REFERENCE.get(where, ('–', '–', '–'))
     ours = ('–', '–', '–') if row is None else (
         spread(100 * row.values('pixel_accuracy'), 2), spread(row.values('train_loss'), 3),
         spread(row.values('loss'), 3))
-    return name, *itertools.chain(*zip(ours, map(str, theirs), strict=True))
+    return f'{down}+{up}+{loss}', *itertools.chain(*zip(ours, map(str, theirs), strict=True))
 
 
 def by_class(rows: list[Entry]) -> list[str]:
@@ -110,7 +112,8 @@ def basis(design: np.ndarray, runs: int) -> str:
     """In plain words, what the intervals rest on."""
     cells = len(np.unique(design, axis=0))
     left_out = f' ({runs - len(design)} with other settings are left out)' if runs > len(design) else ''
-    text = f'Least squares over {len(design)} runs{left_out} in {cells} of the eight cells of the design. '
+    where = 'all' if cells == 8 else f'{cells} of the'
+    text = f'Least squares over {len(design)} runs{left_out} in {where} eight cells of the design. '
     if replicated(design):
         return text + ('An effect is the mean over the four settings of the other two choices; the noise is '
                        'that between seeds.')

@@ -1,7 +1,8 @@
-"""Command line: trains, evaluates what was trained, puts runs side by side, or uses one.
+"""Command line: trains, one run or many, evaluates what was trained, puts runs side by side, or uses one.
 
     python main.py --config=configs/unet_mp_tr_ce.py
     python main.py --mode=eval --workdir=runs/unet_mp_tr_ce
+    python main.py --mode=sweep --config=configs/sweep_unet.py
     python main.py --mode=report --runs='runs/*'
     python main.py --mode=predict --workdir=runs/unet_mp_tr_ce --input=photo.jpg,folder/ --output=out/
     python main.py --mode=export --workdir=runs/unet_mp_tr_ce
@@ -23,48 +24,60 @@ from common.errors import UserError
 
 TASKS = {'unet': ('unet.task', 'SegmentationTask'), 'vae': ('vae.task', 'VAETask'),
          'classifier': ('vae.classifier', 'ClassifierTask')}
-MODES = ('train', 'eval', 'report', 'predict', 'export', 'serve')
+MODES = ('train', 'eval', 'sweep', 'report', 'predict', 'export', 'serve')
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'Configuration file, e.g. configs/unet_mp_tr_ce.py; '
                                          'its values are flags too: --config.seed=1', lock_config=True)
 MODE = flags.DEFINE_enum('mode', 'train', MODES, 'What to do.')
 WORKDIR = flags.DEFINE_string('workdir', '', "Where the run lives; by default runs/<the configuration's name>.")
 RUNS = flags.DEFINE_string('runs', 'runs/*', 'Work directories to report on.')
-DISTRIBUTED = flags.DEFINE_string('distributed', '', 'To be one of several processes: auto under SLURM, Open MPI, '
-                                  'Kubernetes or on a TPU pod; else HOST:PORT,COUNT,ID.')
 INPUT = flags.DEFINE_list('input', [], 'Photos and folders of photos to predict for.')
 LABELS = flags.DEFINE_list('labels', [], 'What a VAE is to turn them into, e.g. 3,8; by default every label.')
 OUTPUT = flags.DEFINE_string('output', '', 'Where it goes: report/ or predictions/ by default.')
 PORT = flags.DEFINE_integer('port', 8000, 'Where to serve the page: http://127.0.0.1:PORT.')
+DISTRIBUTED = flags.DEFINE_string('distributed', '', 'To be one of several processes: auto under SLURM, Open MPI, '
+                                  'Kubernetes or on a TPU pod; else HOST:PORT,COUNT,ID.')
 
 
 def main() -> None:
-    from common import evaluate, parallel, report, train  # After the flags: importing JAX takes a second.
+    from common import parallel  # After the flags: importing JAX takes a second.
     parallel.join(DISTRIBUTED.value)
     if MODE.value == 'report':
+        from common import report
         path = report.write(sorted(glob.glob(RUNS.value)), pathlib.Path(OUTPUT.value or 'report'), make_task)
         print(f'the report is in {path}')
-        return
-    workdir = find_workdir()
-    config = CONFIG.value
-    if config is None:
-        config = config_lib.load(workdir)
-    elif MODE.value != 'train':
-        config_lib.check_same(config_lib.load(workdir), config, workdir)
-    if MODE.value == 'train':
-        parallel.on_first(lambda: config_lib.adopt(config, workdir))
-    config = config_lib.at_home(config, workdir)
-    if MODE.value in ('predict', 'export', 'serve'):
-        use(workdir)
-        return
-    results = {'train': train.train, 'eval': evaluate.evaluate}[MODE.value](make_task(config), workdir)
-    print(json.dumps(results, indent=2, sort_keys=True))
-    print(f'results and pictures are in {workdir} and {workdir / "figures"}')
+    elif MODE.value == 'sweep':
+        from common import sweep
+        workdir = find_workdir()
+        configs = sweep.cells(CONFIG.value, sweep.read_axes(flags.FLAGS['config']))
+        sweep.run(configs, workdir, make_task, train_run)
+        print(f"compare them: python main.py --mode=report --runs='{workdir}/*'")
+    elif MODE.value in ('train', 'eval'):
+        workdir = find_workdir()
+        results = {'train': train_run, 'eval': evaluate_run}[MODE.value](find_config(workdir), workdir)
+        print(json.dumps(results, indent=2, sort_keys=True))
+        print(f'results and pictures are in {workdir} and {workdir / "figures"}')
+    else:
+        use(find_workdir())
+
+
+def train_run(config, workdir: pathlib.Path) -> dict:
+    """Trains a configuration in its work directory, from the latest checkpoint to the end."""
+    from common import parallel, train
+    parallel.on_first(lambda: config_lib.adopt(config, workdir))
+    return train.train(make_task(config_lib.at_home(config, workdir)), workdir)
+
+
+def evaluate_run(config, workdir: pathlib.Path) -> dict:
+    """Evaluates the latest checkpoint of a work directory."""
+    from common import evaluate
+    return evaluate.evaluate(make_task(config_lib.at_home(config, workdir)), workdir)
 
 
 def use(workdir: pathlib.Path) -> None:
     """Predicts with, exports or serves the model that was trained in `workdir`."""
     from common import export, predict, serve
+    find_config(workdir)
     predictor = predict.load(workdir, make_task)
     if MODE.value == 'predict':
         output = pathlib.Path(OUTPUT.value or 'predictions')
@@ -86,6 +99,15 @@ def find_workdir() -> pathlib.Path:
                         '--mode=eval --workdir=runs/unet_mp_tr_ce evaluates; --help lists all flags')
     path, _, variant = flags.FLAGS['config'].config_filename.partition(':')
     return pathlib.Path('runs') / '_'.join(filter(None, (pathlib.Path(path).stem, variant)))
+
+
+def find_config(workdir: pathlib.Path):
+    """--config, or that of the work directory; what was trained must agree with it."""
+    if CONFIG.value is None:
+        return config_lib.load(workdir)
+    if MODE.value != 'train':
+        config_lib.check_same(config_lib.load(workdir), CONFIG.value, workdir)
+    return CONFIG.value
 
 
 def make_task(config):

@@ -47,6 +47,11 @@ def load(config, split: str, decode: Callable[[dict, int], dict[str, np.ndarray]
     return arrays
 
 
+def count(config, split: str) -> int:
+    """How many examples a split has, without decoding them. Raises UserError as `load` does."""
+    return len(open_split(prepared_builder(config), tfds_split(config, split)))
+
+
 def open_split(builder: tfds.core.DatasetBuilder, split: str):
     """The examples of a split, read one by one. Raises UserError where there are none."""
     problem = 'it is empty'

@@ -10,6 +10,8 @@ from common.writers import read_metrics
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402  (the backend comes first)
 
+LINE_STYLES = ('-', '--', ':')  # Past ten colours.
+
 
 def figure_to_image(fig) -> np.ndarray:
     """Draws and closes a figure: uint8 `[height, width, 3]`."""
@@ -40,23 +42,33 @@ def curves(workdir: pathlib.Path, names: tuple[str, ...]) -> np.ndarray:
     return figure_to_image(fig)
 
 
-def compare_curves(runs: dict[str, list[dict]], name: str) -> np.ndarray:
-    """One metric of several runs (lines of metrics.jsonl by name): training beside test."""
-    fig, axes = plt.subplots(1, 2, figsize=(11, 4), layout='constrained', sharey=True)
+def compare_curves(rows: dict[str, list[list[dict]]], name: str) -> np.ndarray:
+    """One metric of several runs, training beside test.
+
+    Args:
+        rows: for each name in the legend, the lines of metrics.jsonl of each of its seeds.
+    """
+    fig, axes = plt.subplots(1, 2, figsize=(11, 4 + 0.22 * len(rows)), layout='constrained', sharey=True)
     for axis, split in zip(axes, ('train', 'test'), strict=True):
-        for number, (run, lines) in enumerate(runs.items()):
-            draw_curve(axis, lines, split, name, label=run, color=f'C{number}')
-        finish_curves(axis, f'{name}, {split}')
+        for number, (row, seeds) in enumerate(rows.items()):
+            for seed, lines in enumerate(seeds):
+                draw_curve(axis, lines, split, name, label='_' if seed else row, color=f'C{number % 10}',
+                           linestyle=LINE_STYLES[number // 10 % len(LINE_STYLES)])
+        axis.set(title=f'{name}, {split}'.replace('_', ' '), xlabel='step')
+        axis.grid(alpha=0.3)
+    handles, labels = max((axis.get_legend_handles_labels() for axis in axes), key=lambda pair: len(pair[0]))
+    fig.legend(handles, labels, loc='outside lower center', ncols=2, fontsize=8,
+               title='smoothed (raw: faint)', title_fontsize=7)
     return figure_to_image(fig)
 
 
-def draw_curve(axis, lines: list[dict], split: str, name: str, label: str, color: str) -> None:
+def draw_curve(axis, lines: list[dict], split: str, name: str, **style) -> None:
     """The raw values faintly, the smoothed ones over them; nothing where there are none."""
     points = np.array([(line['step'], line[name]) for line in lines
                        if line['split'] == split and line.get(name) is not None], float).reshape(-1, 2)
     if len(points):
-        axis.plot(*points.T, color=color, alpha=0.3, linewidth=1)
-        axis.plot(points[:, 0], smooth(points[:, 1]), color=color, linewidth=1.8, label=label)
+        axis.plot(*points.T, **style | {'label': '_'}, alpha=0.3, linewidth=1)
+        axis.plot(points[:, 0], smooth(points[:, 1]), **style, linewidth=1.8)
 
 
 def finish_curves(axis, title: str) -> None:

@@ -1,103 +1,153 @@
-"""Several runs side by side: a Markdown page with tables, curves and pictures."""
+"""Several runs side by side: one page of tables, curves and pictures, as HTML and as Markdown."""
 
 from collections.abc import Callable
-import json
+import contextlib
+import itertools
 import pathlib
-from typing import Any, NamedTuple
+from typing import Any
+
+import numpy as np
 
 from common import config as config_lib
-from common import figures
+from common import figures, page
 from common.data import Feed
-from common.errors import UserError
-from common.evaluate import RESULTS, fixed_examples, restore
+from common.errors import UserError, notice
+from common.evaluate import fixed_examples, restore
 from common.parallel import Devices
-from common.writers import read_metrics, save_images
-
-
-class FinishedRun(NamedTuple):
-    """What a work directory says of a run that was evaluated."""
-
-    name: str
-    workdir: pathlib.Path
-    config: Any
-    results: dict[str, Any]
-    metrics: list[dict[str, Any]]
+from common.runs import Entry, FinishedRun, comparable, differing, entries, load_all
 
 
 def write(workdirs: list[str], output: pathlib.Path, make_task: Callable) -> pathlib.Path:
-    """Writes report.md and its pictures into `output`, a section for each task, and returns its path.
+    """Writes report.html, report.md and figures/*.png into `output`; returns the path of the first.
+
+    Runs that were not measured on the same examples never share a table: each kind has a section of its own.
 
     Raises:
-        UserError: no work directory holds results, or `output` cannot be written.
+        UserError: no work directory holds a finished run, or `output` cannot be written.
     """
-    runs = [load(pathlib.Path(workdir)) for workdir in workdirs if (pathlib.Path(workdir) / RESULTS).exists()]
-    if not runs:
-        raise UserError(f'none of {len(workdirs)} work directories holds {RESULTS}; name some that were '
-                        "trained to the end with --runs='runs/*'")
-    page = ['# Runs']
+    runs = sorted(load_all(workdirs, make_task), key=comparable)
+    with writable(output):  # Before the work, not after it.
+        (output / 'figures').mkdir(parents=True, exist_ok=True)
+    lines, images = ['# Runs side by side'], {}
+    for _, group in itertools.groupby(runs, key=comparable):
+        more_lines, more_images = section(list(group))
+        lines, images = lines + more_lines, images | more_images
+    with writable(output):
+        return page.write(output, 'report', lines, images)
+
+
+@contextlib.contextmanager
+def writable(output: pathlib.Path):
+    """Turns what the file system refuses into a UserError."""
     try:
-        for group in sorted({comparable(run) for run in runs}):
-            page += section([run for run in runs if comparable(run) == group], output, make_task)
-        path = output / 'report.md'
-        path.write_text('\n'.join(page) + '\n')
+        yield
     except OSError as error:
         raise UserError(f'cannot write to {output} ({error.strerror}); choose another --output') from error
-    return path
 
 
-def load(workdir: pathlib.Path) -> FinishedRun:
-    """Reads one work directory."""
-    results = json.loads((workdir / RESULTS).read_text())
-    return FinishedRun(workdir.name, workdir, config_lib.load(workdir), results, read_metrics(workdir))
+def section(runs: list[FinishedRun]) -> tuple[list[str], dict[str, np.ndarray]]:
+    """All that is said of comparable runs: Markdown lines, and the pictures that they show, by name."""
+    rows, task = entries(runs), runs[0].task
+    kind, data_name, size, split, examples = comparable(runs[0])
+    lines = ['', f'## {page.escape(task.title)} on {page.escape(data_name)}, {size}x{size} pixels', '',
+             f'Measured on the whole {split} split, {examples:,} examples. {count(len(runs), "run")} of '
+             f'{count(len(rows), "configuration")}. After ± stands the standard deviation over seeds.',
+             *what_was_run(rows), *task.report(rows)]
+    images = {}
+    for title, pictures in (('Curves', curves(task, rows)), ('Pictures', compare(task, rows))):
+        lines += ['', f'### {title}'] if pictures else []
+        for picture in pictures:
+            more_lines, more_images = page.show(picture, f'{kind} {data_name} {size} {examples}')
+            lines, images = lines + more_lines, images | more_images
+    return lines + speed(rows) + all_measures(rows), images
 
 
-def comparable(run: FinishedRun) -> tuple:
-    """Runs for which this is equal were measured on the same examples."""
-    return run.config.task, run.config.data.name, run.config.data.image_size, run.results['num_examples']
+def count(number: int, noun: str) -> str:
+    return f'{number} {noun}{"" if number == 1 else "s"}'
 
 
-def section(runs: list[FinishedRun], output: pathlib.Path, make_task: Callable) -> list[str]:
-    """Tables, curves and pictures of comparable runs; the pictures go into `output`/figures."""
-    task = make_task(runs[0].config)
-    output.mkdir(parents=True, exist_ok=True)
-    task_name, data_name, size, examples = comparable(runs[0])
-    name = f'{task_name}_{data_name}_{size}'
-    images = {f'{name}_curves_{metric}': figures.compare_curves({r.name: r.metrics for r in runs}, metric)
-              for metric in task.curves}
-    images |= {f'{name}_{key}': image for key, image in compare(task, runs, make_task).items()}
-    save_images(output, images)
-    numbers = sorted({key for run in runs for key, value in run.results.items() if isinstance(value, float)})
-    return ['', f'## {task_name} on {data_name}, {size}x{size} pixels', '',
-            f'Measured on the whole test split ({examples} examples).', '',
-            *table(('run', *numbers), [[r.name, *(number(r.results.get(key)) for key in numbers)] for r in runs]),
-            '', 'What differs between the configurations:', '',
-            *table(('run', *differing(runs)), [[r.name, *(str(config_lib.flatten(r.config).get(key))
-                                                          for key in differing(runs))] for r in runs]),
-            *(f'\n![{key}](figures/{key}.png)' for key in images)]
+def what_was_run(rows: list[Entry]) -> list[str]:
+    """The configuration values that are not the same everywhere, and the seeds."""
+    keys = differing(rows)
+    cells = [(row.name, *(shown(config_lib.flatten(row.config).get(key, '–')) for key in keys),
+              ', '.join(str(run.config.seed) for run in row.runs), row.runs[0].results['step'])
+             for row in rows]
+    return ['', '### What was run', '',
+            'Only what differs between the configurations.' if keys else 'The configurations are equal.',
+            *page.table(('run', *keys, 'seed', 'steps'), cells)]
 
 
-def number(value: float | None) -> str:
-    """Four decimals, or a dash for what a run did not measure."""
-    return '–' if value is None else f'{value:.4f}'
+def shown(value: object) -> str:
+    """A value as a configuration file has it."""
+    return str(tuple(value)) if isinstance(value, list) else str(value)
 
 
-def compare(task, runs: list[FinishedRun], make_task: Callable) -> dict[str, Any]:
-    """The task's pictures of the same test examples, predicted by every run."""
-    devices = Devices()
-    examples = fixed_examples(Feed(task.load('test'), devices), task.figure_examples)
-    restored = {}
-    for run in runs:
-        variables, constants, _ = restore(make_task(run.config), run.workdir, devices)
-        restored[run.name] = make_task(run.config), variables, constants
+def curves(task, rows: list[Entry]) -> list[page.Picture]:
+    """A plot for each of the task's curves, with all runs in it."""
+    lines = {row.name: [run.metrics for run in row.runs] for row in rows}
+    caption = ('in the course of training: a colour for each configuration, a line for each seed; raw values '
+               'faintly, smoothed ones over them.')
+    return [page.Picture(f'Curves of {name}', f'The {name} {caption}', figures.compare_curves(lines, metric))
+            for metric in task.curves for name in [metric.replace('_', ' ').replace('iou', 'IoU')]]
+
+
+def compare(task, rows: list[Entry]) -> list[page.Picture]:
+    """The task's pictures of the same test examples, by one run of each configuration."""
+    devices, restored = Devices(), {}
+    for row in rows:
+        try:
+            restored[row.name] = row.runs[0].task, *restore_run(row.runs[0], devices)
+        except UserError as error:
+            notice(f'no pictures of {row.name}: {error}')
+    if not restored:
+        return []
+    try:
+        examples = fixed_examples(Feed(task.load('test'), devices), task.figure_examples)
+    except UserError as error:  # Numbers and curves can be shown without the data.
+        notice(f'no pictures: {error}')
+        return []
     return task.compare(restored, examples)
 
 
-def differing(runs: list[FinishedRun]) -> list[str]:
-    """The configuration keys whose values are not the same in all runs."""
-    flat = [config_lib.flatten(run.config) for run in runs]
-    return sorted(key for key in set().union(*flat) if len({str(f.get(key)) for f in flat}) > 1)
+def restore_run(run: FinishedRun, devices: Devices) -> tuple[Any, Any]:
+    """Variables and constants. Raises UserError where they are missing or not what was measured."""
+    if not (run.workdir / 'checkpoints').exists():  # Which restoring would create.
+        raise UserError('its work directory holds no checkpoints')
+    variables, constants, step = restore(run.task, run.workdir, devices)
+    if step != run.results['step']:
+        raise UserError(f'it was measured at step {run.results["step"]} and is now at {step}; measure it '
+                        f'again with --mode=eval --workdir={run.workdir}')
+    return variables, constants
 
 
-def table(header: tuple[str, ...], rows: list[list[str]]) -> list[str]:
-    """A Markdown table."""
-    return [f'| {" | ".join(cells)} |' for cells in (header, ['---'] * len(header), *rows)]
+def speed(rows: list[Entry]) -> list[str]:
+    """How fast each run was, and how long it took."""
+    cells = []
+    for row in rows:
+        timed = [training_time(run) for run in row.runs]
+        images, seconds = np.array([pair for pair in timed if all(pair)]).reshape(-1, 2).T
+        total = [line['seconds'] / 60 for run in row.runs for line in run.metrics[-1:] if 'seconds' in line]
+        cells.append((row.name, page.spread(images / seconds, 1), page.spread(seconds / 60, 1),
+                      page.spread(np.array(total), 1)))
+    return ['', '### Time and speed', '',
+            'Speed and minutes of training are of the steps alone, compilation included; minutes in all '
+            'count evaluations and pictures too. They compare only between runs on the same machine with '
+            'nothing else to do.',
+            *page.table(('run', 'images a second', 'minutes of training', 'minutes in all'), cells)]
+
+
+def training_time(run: FinishedRun) -> tuple[float, float]:
+    """Images that the run trained on, and the seconds that it took, from its own speed at each line."""
+    lines = [line for line in run.metrics if line.get('images_per_second')]
+    steps = np.diff([0, *(line['step'] for line in lines)])
+    images = steps * run.config.batch_size
+    return images.sum(), (images / [line['images_per_second'] for line in lines]).sum()
+
+
+def all_measures(rows: list[Entry]) -> list[str]:
+    """Every number of results.json: a line each, a column for each configuration."""
+    names = sorted({name for row in rows for run in row.runs
+                    for name, value in run.results.items() if isinstance(value, float)})
+    return ['', '### All measures', *page.table(
+        ('measure', *(row.name for row in rows)),
+        [(name, *(page.spread(row.values(name)) for row in rows)) for name in names])]

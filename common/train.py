@@ -81,7 +81,7 @@ class Trainer:
     def __init__(self, task, feed: data.Feed, devices: Devices):
         config = self.config = task.config
         self.task, self.feed, self.devices = task, feed, devices
-        self.steps = config.num_epochs * self.feed.size // config.batch_size
+        self.steps = total_steps(config, self.feed.size)
         if self.steps < 1:
             raise UserError(f'{config.num_epochs} epochs of {self.feed.size} examples are less than one batch '
                             f'of {config.batch_size}; lower batch_size or raise num_epochs')
@@ -149,6 +149,11 @@ class Trainer:
             return after
         finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(sums)]))
         return jax.tree.map(functools.partial(jnp.where, finite), after, before)
+
+
+def total_steps(config, examples: int) -> int:
+    """The optimizer's steps of a whole run on so many training examples."""
+    return config.num_epochs * examples // config.batch_size
 
 
 class Plan:

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import sys
+import time
 
 import numpy as np
 from PIL import Image
@@ -29,6 +30,7 @@ class Writer:
         self.written = {(line['step'], line['split']) for line in lines}
         if not self.active:
             return
+        self.started = time.perf_counter() - (lines[-1].get('seconds', 0) if lines else 0)
         config_lib.write_text(self.path, ''.join(json.dumps(line) + '\n' for line in lines))
         self.tensorboard = tensorboard_writer(workdir)
 
@@ -44,12 +46,16 @@ class Writer:
         return (step, split) in self.written
 
     def scalars(self, step: int, split: str, values: Mapping[str, float]) -> None:
-        """Adds one line to metrics.jsonl, and the tags `split/name` to TensorBoard."""
+        """Adds one line to metrics.jsonl, and the tags `split/name` to TensorBoard.
+
+        A line also says how many `seconds` the run has taken so far, all its starts together.
+        """
         self.written.add((step, split))
         if not self.active:
             return
+        line = {'step': step, 'split': split, **values, 'seconds': round(time.perf_counter() - self.started, 3)}
         with self.path.open('a') as file:
-            file.write(json.dumps(config_lib.jsonable({'step': step, 'split': split, **values})) + '\n')
+            file.write(json.dumps(config_lib.jsonable(line)) + '\n')
             file.flush()
             os.fsync(file.fileno())  # No checkpoint may be ahead of the lines that lead to it.
         if self.tensorboard:

@@ -13,8 +13,9 @@ from PIL import Image
 from common import augment, data
 from common.errors import UserError, check_choice
 from common.keys import Keys
+from common.page import Picture
 from common.parallel import AXIS
-from unet import figures, synthetic  # noqa: F401  (importing synthetic registers it with TFDS)
+from unet import figures, report, synthetic  # noqa: F401  (importing synthetic registers it with TFDS)
 from unet.losses import LOSSES
 from unet.metrics import CLASSES, confusion_matrix, summarize
 from unet.model import DOWN, UP, UNet, check_size
@@ -29,6 +30,7 @@ class SegmentationTask:
     """
 
     config: ConfigDict
+    title = 'U-Net'
     channels, classes, takes_labels = 3, CLASSES, False  # Of `predict`.
     curves = ('loss', 'pixel_accuracy', 'mean_iou')
     figure_examples = 8
@@ -127,13 +129,18 @@ class SegmentationTask:
         return {'predictions': figures.prediction_grid(images, examples['labels'], np.asarray(probabilities),
                                                        examples['index'])}
 
-    def compare(self, runs: dict[str, tuple], examples) -> dict[str, np.ndarray]:
+    def compare(self, runs: dict[str, tuple], examples) -> list[Picture]:
         """One picture of the same examples, segmented by several runs: name to (task, variables, constants)."""
         images = examples['image'] / np.float32(255)
         predictions = {name: np.asarray(task.compiled_logits(variables, images)).argmax(-1)
                        for name, (task, variables, _) in runs.items()}
-        return {'predictions': figures.comparison_grid(images, examples['labels'], predictions,
-                                                       examples['index'])}
+        grid = figures.comparison_grid(images, examples['labels'], predictions, examples['index'])
+        return [Picture('Predictions', 'The same test images, their true masks, and what the first run of each '
+                        'configuration predicts; below, the share of pixels that are wrong.', grid)]
+
+    def report(self, rows) -> list[str]:
+        """What a report says of runs of this task alone, as Markdown (see common/runs.py for `rows`)."""
+        return report.sections(rows)
 
     def predict(self, variables, images: jax.Array) -> jax.Array:
         """Images uint8 `[B, S, S, 3]` to probabilities `[B, S, S, 3]` of the classes."""

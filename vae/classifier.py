@@ -14,6 +14,7 @@ from common import augment, data
 from common.errors import UserError, check_choice
 from common.keys import Keys
 from common.layers import Mode
+from common.page import Picture
 from common.parallel import AXIS
 from vae import figures, synthetic  # noqa: F401  (importing synthetic registers it with TFDS)
 from vae.losses import label_nll
@@ -32,6 +33,7 @@ class ClassifierTask:
     """
 
     config: ConfigDict
+    title = 'Classifier'
     classes, takes_labels = LABELS, False  # Of `predict`.
     curves = ('loss', 'accuracy')
     figure_examples = 64
@@ -106,9 +108,13 @@ class ClassifierTask:
         probabilities = np.asarray(jax.nn.softmax(self.compiled_logits(variables, images)))
         return {'predictions': figures.labelled_grid(images, examples['label'], probabilities)}
 
-    def compare(self, runs: dict[str, tuple], examples) -> dict[str, np.ndarray]:
+    def compare(self, runs: dict[str, tuple], examples) -> list[Picture]:
         """No picture: the numbers say it."""
-        return {}
+        return []
+
+    def report(self, rows) -> list[str]:
+        """Nothing that is not said of every task."""
+        return []
 
     @property
     def channels(self) -> int:

@@ -18,8 +18,9 @@ from common.errors import UserError, check_choice
 from common.evaluate import restore
 from common.keys import Keys
 from common.layers import Mode
+from common.page import Picture
 from common.parallel import AXIS, Devices
-from vae import figures, style
+from vae import figures, report, style
 from vae.classifier import CLASSES, LABELS, ClassifierTask, decode_example, standardize, unstandardize
 from vae.losses import gaussian_log_likelihood, kl_divergence, label_nll
 from vae.model import ConditionalVAE, Posterior, build
@@ -38,6 +39,7 @@ class VAETask:
     """
 
     config: ConfigDict
+    title = 'Label-conditioned VAE'
     classes, takes_labels = LABELS, True  # Of `predict`.
     curves = ('total', 'reconstruction', 'kl', 'label_loss')
     figure_examples = 64
@@ -235,13 +237,18 @@ class VAETask:
         return figures.all_figures(pixels, examples['label'], swaps, self.interpolation(variables, features, examples),
                                    self.samples(variables, features, keys))
 
-    def compare(self, runs: dict[str, tuple], examples) -> dict[str, np.ndarray]:
+    def compare(self, runs: dict[str, tuple], examples) -> list[Picture]:
         """The swap grid of each of several runs: name to (task, variables, constants)."""
-        pictures = {}
+        pictures = []
         for name, (task, variables, constants) in runs.items():
-            swaps = task.figures(variables, constants, examples, Keys(jax.random.key(task.config.seed), 0))
-            pictures[f'swaps_{name}'] = swaps['swaps']
+            grids = task.figures(variables, constants, examples, Keys(jax.random.key(task.config.seed), 0))
+            pictures.append(Picture(f'Swaps of {name}', f'{name}: a row for each test image, and in it the image '
+                                    'as every label. A digit or object changes, its style should not.', grids['swaps']))
         return pictures
+
+    def report(self, rows) -> list[str]:
+        """What a report says of runs of this task alone, as Markdown (see common/runs.py for `rows`)."""
+        return report.sections(rows)
 
     def interpolation(self, variables, features, examples, steps: int = 9) -> np.ndarray:
         """From each example's latent to the next one's, under their own labels: `[pairs, steps, S, S, C]`."""

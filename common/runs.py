@@ -1,0 +1,132 @@
+"""Finished runs, read from their work directories, and those of several seeds taken together."""
+
+from collections.abc import Callable
+import json
+import os
+import pathlib
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+import numpy as np
+
+from common import config as config_lib
+from common.errors import UserError, notice
+from common.evaluate import RESULTS
+from common.writers import read_metrics
+
+
+class FinishedRun(NamedTuple):
+    """What a work directory says of a run that was evaluated; `name` is unique among those read together."""
+
+    name: str
+    workdir: pathlib.Path
+    task: Any
+    results: dict[str, Any]
+    metrics: list[dict[str, Any]]
+
+    @property
+    def config(self) -> ConfigDict:
+        return self.task.config
+
+
+class Entry(NamedTuple):
+    """One row of a table: a run, or several whose configurations are equal but for the seed."""
+
+    name: str
+    runs: list[FinishedRun]
+
+    @property
+    def config(self) -> ConfigDict:
+        return self.runs[0].config
+
+    def values(self, metric: str) -> np.ndarray:
+        """What the runs that measured `metric` found: float `[n]`, at most one a seed."""
+        found = [run.results.get(metric) for run in self.runs]
+        return np.array([value for value in found if value is not None], float)
+
+
+def load_all(workdirs: list[str], make_task: Callable) -> list[FinishedRun]:
+    """Reads work directories; those that hold no finished run are left out, with a line each.
+
+    Raises:
+        UserError: none is left.
+    """
+    paths = [pathlib.Path(os.path.abspath(workdir)) for workdir in workdirs]
+    runs, problems = [], []
+    for path in paths:
+        try:
+            runs.append(load(path, make_task))
+        except UserError as error:
+            problems.append(f'{os.path.relpath(path)}: {error}')
+    if not runs:
+        raise UserError(f'none of {len(paths)} work directories holds a finished run'
+                        f'{f" ({problems[0]})" if problems else ""}; name some with --runs=\'runs/*\'')
+    for problem in problems:
+        notice(f'left out {problem}')
+    root = os.path.commonpath([run.workdir.parent for run in runs])
+    return [run._replace(name=str(run.workdir.relative_to(root))) for run in runs]
+
+
+def load(workdir: pathlib.Path, make_task: Callable) -> FinishedRun:
+    """Reads one work directory. Raises UserError where there is no finished run, or a damaged one."""
+    try:
+        results = json.loads((workdir / RESULTS).read_text())
+        metrics = read_metrics(workdir)
+        if not ({'split', 'num_examples', 'step'} <= set(results)
+                and all({'split', 'step'} <= set(line) for line in metrics)):
+            raise ValueError('a split or a step is missing')
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(f'it has no {RESULTS}; train it to the end') from error
+    except (ValueError, TypeError, OSError) as error:
+        raise UserError(f'{RESULTS} or metrics.jsonl is damaged ({error})') from error
+    try:
+        return FinishedRun(workdir.name, workdir, make_task(config_lib.load(workdir)), results, metrics)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # Of a task that lacks something.
+        reason = ' '.join(str(error).split())
+        raise UserError(f'{config_lib.FILE} does not fit this version ({reason})') from error
+
+
+def comparable(run: FinishedRun) -> tuple:
+    """Runs for which this is equal were measured on the same examples."""
+    data = run.config.data
+    return run.config.task, data.name, data.image_size, run.results['split'], run.results['num_examples']
+
+
+def essence(run: FinishedRun, *without: str) -> str:
+    """What two runs must have in common to differ by the seed and the keys in `without` alone."""
+    flat = {name: value for name, value in config_lib.flatten(run.config).items()
+            if name not in ('seed', *without) and not config_lib.is_location(name)}
+    return json.dumps([flat, run.results['step']], sort_keys=True)
+
+
+def entries(runs: list[FinishedRun]) -> list[Entry]:
+    """Takes the seeds of each configuration together.
+
+    A run is a function of configuration and seed: a second run of the same two is a copy and says nothing of
+    the spread, so it gets an entry of its own.
+    """
+    groups: dict[tuple, dict[int, FinishedRun]] = {}
+    for run in runs:
+        copies = 0
+        while run.config.seed in groups.setdefault((essence(run), copies), {}):
+            copies += 1
+        groups[essence(run), copies][run.config.seed] = run
+    return [Entry(shared_name([run.name for run in group.values()], [run.name for run in runs]),
+                  list(group.values())) for group in groups.values()]
+
+
+def shared_name(names: list[str], others: list[str]) -> str:
+    """`mp_tr_ce_seed*` for mp_tr_ce_seed0 and mp_tr_ce_seed1, if that means none of the others."""
+    if len(names) == 1:
+        return names[0]
+    prefix = os.path.commonprefix(names)
+    if prefix and not any(name.startswith(prefix) for name in set(others) - set(names)):
+        return f'{prefix}*'
+    return f'{names[0]} and {len(names) - 1} more'
+
+
+def differing(rows: list[Entry]) -> list[str]:
+    """The configuration keys whose values are not the same in all entries, seeds and locations aside."""
+    flat = [config_lib.flatten(row.config) for row in rows]
+    return sorted(key for key in set().union(*flat) if key != 'seed' and not config_lib.is_location(key)
+                  and len({str(f.get(key)) for f in flat}) > 1)

@@ -1,0 +1,93 @@
+"""Every combination of some configuration values, one run after the other."""
+
+from collections.abc import Callable, Mapping
+import itertools
+import json
+import pathlib
+import runpy
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from common import config as config_lib
+from common import data
+from common.errors import Diverged, UserError, check_choice, notice
+from common.evaluate import RESULTS
+from common.train import total_steps
+
+Axes = Mapping[str, Mapping[str, Any]]  # Configuration key: short name of a value: the value.
+
+
+def read_axes(flag) -> Axes:
+    """The constant AXES of the file in --config; an axis that is a flag too keeps that value alone.
+
+    Args:
+        flag: of config_flags, which knows the file and what was set on the command line.
+    Raises:
+        UserError: the file has no axes, or they do not fit its configuration or the command line.
+    """
+    path = (flag.config_filename or '').partition(':')[0]
+    axes = runpy.run_path(path).get('AXES') if path else None
+    if not axes:
+        raise UserError(f'{path or "no configuration"} is no sweep: it lacks AXES, see configs/sweep_unet.py')
+    flat = config_lib.flatten(flag.value)
+    for key in set(axes) - set(flat):
+        raise UserError(f'AXES names {key!r}, which the configuration lacks; its file lists the keys')
+    for key in set(axes) & set(flag.override_values):
+        check_choice(key, flat[key], axes[key].values())
+    return {key: {name: value for name, value in values.items()
+                  if key not in flag.override_values or value == flat[key]} for key, values in axes.items()}
+
+
+def cells(base: ConfigDict, axes: Axes) -> dict[str, ConfigDict]:
+    """A configuration for each combination, by its name, e.g. mp_tr_ce_seed0.
+
+    The last axis changes last: where that is the seed, a sweep that is stopped has whole designs behind it.
+    """
+    found = {}
+    for names in itertools.product(*reversed(axes.values())):
+        names, config = names[::-1], base.copy_and_resolve_references()
+        config.update_from_flattened_dict({key: values[name] for (key, values), name
+                                           in zip(axes.items(), names, strict=True)})
+        found['_'.join(names)] = config
+    return found
+
+
+def run(configs: dict[str, ConfigDict], folder: pathlib.Path, make_task: Callable,
+        train: Callable[[ConfigDict, pathlib.Path], Any]) -> None:
+    """Trains each configuration in `folder`/NAME, unless that is finished; one that was stopped goes on.
+
+    Raises:
+        UserError: a configuration is wrong, or a work directory belongs to another one.
+        Interrupted: a signal asked to stop; the same call goes on from there.
+        Diverged: some runs diverged; the others are finished.
+    """
+    for config in configs.values():  # A mistake in the last one shows before the first is trained.
+        make_task(config)
+    diverged = []
+    for number, (name, config) in enumerate(configs.items(), 1):
+        workdir = folder / name
+        if finished(config, workdir):
+            notice(f'{number} of {len(configs)}: {workdir} is finished')
+            continue
+        notice(f'{number} of {len(configs)}: {workdir}')
+        try:
+            train(config, workdir)
+        except Diverged as error:
+            notice(f'{name} diverged: {error}')
+            diverged.append(name)
+    if diverged:
+        raise Diverged(f'{len(diverged)} of {len(configs)} runs diverged ({", ".join(diverged)}); the others '
+                       'are finished')
+
+
+def finished(config: ConfigDict, workdir: pathlib.Path) -> bool:
+    """Whether the last step was evaluated. Raises UserError where that was another configuration's."""
+    if not (workdir / RESULTS).exists():
+        return False
+    config_lib.check_same(config_lib.load(workdir), config, workdir)
+    try:
+        step = json.loads((workdir / RESULTS).read_text())['step']
+    except (ValueError, TypeError, KeyError):  # Damaged: training again evaluates again.
+        return False
+    return step == total_steps(config, data.count(config.data, 'train'))

@@ -1,0 +1,179 @@
+"""The report of several runs: what is put together, what is left out, and the page that comes of it."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from common import config as config_lib
+from common import page, report, runs
+from common.errors import UserError
+from configs import unet_mp_tr_ce, vae_mnist
+import main
+
+
+def make_run(folder, name, accuracy=0.9, step=9, examples=13, config=None, **overrides):
+    """A work directory without checkpoints, as a run leaves it."""
+    config = config or unet_mp_tr_ce.get_config('demo')
+    config.update_from_flattened_dict({key.replace('__', '.'): value for key, value in overrides.items()})
+    workdir = folder / name
+    config_lib.save(config, workdir)
+    classes = ('pet', 'background', 'border')
+    per_class = {f'{metric}/{label}': 0.5 for metric in ('iou', 'dice') for label in classes}
+    config_lib.write_json(workdir / 'results.json', {
+        'split': 'test', 'num_examples': examples, 'step': step, 'loss': 0.3, 'train_loss': 0.2,
+        'pixel_accuracy': accuracy, 'mean_iou': accuracy - 0.2, 'mean_dice': 0.8, **per_class})
+    lines = [{'step': s, 'split': split, 'loss': 1 / s, 'pixel_accuracy': 0.5, 'mean_iou': 0.4,
+              'seconds': 6.0 * s} | ({'images_per_second': 8.0} if split == 'train' else {})
+             for s in range(1, step + 1) for split in ('train', 'test')]
+    (workdir / 'metrics.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
+    return workdir
+
+
+def read(*workdirs):
+    return runs.load_all([str(workdir) for workdir in workdirs], main.make_task)
+
+
+def cells_of(text, first):
+    """The table rows of a Markdown text that begin with `first`."""
+    lines = [line for line in text.splitlines() if line.startswith(f'| {first} ')]
+    return [re.split(r' *\| *', line.strip('| ')) for line in lines]
+
+
+def test_page_needs_no_other_file_and_says_what_the_markdown_says(tmp_path):
+    make_run(tmp_path, 'a')
+    make_run(tmp_path, 'b', accuracy=0.8, loss='dice')
+    path = report.write([str(tmp_path / 'a'), str(tmp_path / 'b')], tmp_path / 'out', main.make_task)
+    html, text = path.read_text(), (tmp_path / 'out' / 'report.md').read_text()
+    assert not re.search(r'(src|href)="(?!data:image/png;base64,|#)|url\(|@import|<script|<link', html)
+    shown = re.findall(r'\]\((figures/.*?)\)', text)
+    assert len(shown) == html.count('<img alt="Curves') == html.count('<figcaption>') == 3
+    assert all((tmp_path / 'out' / name).exists() for name in shown)
+    assert html.count('<tr>') == len([line for line in text.splitlines() if re.match(r'\| (?!---)', line)])
+    assert '<meta name="viewport"' in html and 'prefers-color-scheme' in html
+
+
+def test_names_of_folders_are_shown_letter_for_letter(tmp_path):
+    name = 'a|b<script>*x*[y](z)`w`'
+    path = report.write([str(make_run(tmp_path, name))], tmp_path / 'out', main.make_task)
+    html = path.read_text()
+    cell = re.search(r'<td>(a&.*?)</td>', html)[1]
+    assert re.sub(r'&#(\d+);', lambda match: chr(int(match[1])), cell) == name
+    assert '<script' not in html and '<em>x' not in html
+
+
+def test_seeds_become_one_row_with_mean_and_spread(tmp_path):
+    folders = [make_run(tmp_path, f'ce_seed{seed}', accuracy, seed=seed)
+               for seed, accuracy in enumerate((0.88, 0.90, 0.95))]
+    rows = runs.entries(read(*folders, make_run(tmp_path, 'dice', loss='dice')))
+    assert [(row.name, len(row.runs)) for row in rows] == [('ce_seed*', 3), ('dice', 1)]
+    assert page.spread(rows[0].values('pixel_accuracy')) == '0.9100 ± 0.0361'
+    assert page.spread(rows[1].values('pixel_accuracy')) == '0.9000' and page.spread(np.array([])) == '–'
+    assert runs.differing(rows) == ['loss']
+
+
+def test_copy_of_a_run_is_not_taken_for_another_seed(tmp_path):
+    folders = make_run(tmp_path, 'a'), make_run(tmp_path, 'copy'), make_run(tmp_path, 'c', seed=1)
+    rows = runs.entries(read(*folders))
+    assert [[run.name for run in row.runs] for row in rows] == [['a', 'c'], ['copy']]
+
+
+def test_unlike_training_and_unlike_examples_are_kept_apart(tmp_path):
+    folders = [make_run(tmp_path, 'a'), make_run(tmp_path, 'short', step=5, seed=1),
+               make_run(tmp_path, 'small', data__image_size=32, seed=2),
+               make_run(tmp_path, 'more', examples=14)]
+    assert len(runs.entries(read(*folders))) == 4
+    path = report.write([*map(str, folders)], tmp_path / 'out', main.make_task)
+    text = (tmp_path / 'out' / 'report.md').read_text()
+    assert len(re.findall('^## ', text, re.MULTILINE)) == 3
+    assert '13 examples' in text and '14 examples' in text and path.exists()
+    assert len(set(re.findall(r'\]\((figures/.*?)\)', text))) == 9
+
+
+def test_same_names_in_two_folders_stay_apart(tmp_path):
+    loaded = read(make_run(tmp_path, 'x/run'), make_run(tmp_path, 'y/run', loss='dice'))
+    assert [run.name for run in loaded] == ['x/run', 'y/run']
+
+
+def test_what_is_no_finished_run_is_left_out_in_a_line_each(tmp_path, capsys):
+    good, unfinished, damaged, foreign, old, odd = (make_run(tmp_path, name) for name in (
+        'good', 'unfinished', 'damaged', 'foreign', 'old', 'odd'))
+    (unfinished / 'results.json').unlink()
+    (damaged / 'results.json').write_text('{"step": ')
+    (foreign / 'config.json').write_text('{"task": "poetry"}')
+    (odd / 'results.json').write_text('[1, 2]')
+    stored = json.loads((old / 'config.json').read_text())
+    del stored['augment']
+    (old / 'config.json').write_text(json.dumps(stored))
+    (tmp_path / 'notes.txt').write_text('hello')
+    assert [run.name for run in read(*sorted(tmp_path.iterdir()))] == ['good']
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 6 and all(line.startswith('left out ') for line in lines)
+    for name in ('unfinished', 'damaged', 'foreign', 'old', 'odd', 'notes.txt'):
+        assert sum(f'{name}: ' in line for line in lines) == 1
+    with pytest.raises(UserError, match='none of 2 work directories'):
+        read(damaged, unfinished)
+    with pytest.raises(UserError, match='none of 0'):
+        read()
+    assert not capsys.readouterr().err
+
+
+def test_unwritable_output_is_found_before_the_work(tmp_path, monkeypatch):
+    (tmp_path / 'file').write_text('')
+    monkeypatch.setattr(report, 'section', lambda *_: pytest.fail('worked first'))
+    with pytest.raises(UserError, match='--output'):
+        report.write([str(make_run(tmp_path, 'a'))], tmp_path / 'file', main.make_task)
+
+
+def test_reference_stands_beside_ours_and_speed_is_total(tmp_path):
+    report.write([str(make_run(tmp_path, 'a', 0.8912))], tmp_path / 'out', main.make_task)
+    text = (tmp_path / 'out' / 'report.md').read_text()
+    row, = (row for row in cells_of(text, 'a') if 'MP+TR+CE' in row)
+    assert row == ['a', 'MP+TR+CE', '89.12', '89.83', '0.200', '0.15', '0.300', '0.33']
+    assert len(cells_of(text, '–')) == 3  # The reference's other variants.
+    row, = (row for row in cells_of(text, 'a') if '8.0' in row)
+    assert row == ['a', '8.0', '0.3', '0.9']  # 9 steps of 16 images at 8 images a second; 54 seconds in all.
+    assert 'Nothing can be concluded' in text
+
+
+DESIGN = [{'model__down': down, 'model__up': up, 'loss': loss} for down in ('max_pool', 'strided_conv')
+          for up in ('transposed_conv', 'upsample') for loss in ('cross_entropy', 'dice')]
+
+
+def test_whole_design_decides_the_observations(tmp_path):
+    for number, cell in enumerate(DESIGN):
+        for seed, noise in enumerate((-0.001, 0.001)):
+            effects = 0.02 * (cell['loss'] == 'dice') + 0.03 * (cell['model__up'] == 'upsample')
+            make_run(tmp_path, f'{number}_seed{seed}', 0.9 + noise - effects, seed=seed, **cell)
+    make_run(tmp_path, 'wide', 0.99, model__width=16)
+    loaded = read(*sorted(tmp_path.iterdir()))
+    text = '\n'.join(loaded[0].task.report(runs.entries(loaded)))
+    assert '16 runs (1 with other settings are left out) in all eight cells' in text
+    assert 'Max pooling over strided convolution: **cannot be decided**; the interval holds' in text
+    assert 'Cross-entropy over Dice: **supported**; +2.00 (+1.84 to +2.16) points' in text
+    assert 'Upsampling over transposed convolution: **contradicted**; -3.00 (-3.16 to -2.84) points' in text
+
+
+def test_three_variants_cannot_decide(tmp_path):
+    for number, cell in enumerate((DESIGN[0], DESIGN[1], DESIGN[7])):
+        make_run(tmp_path, str(number), 0.9 - 0.01 * number, **cell)
+    loaded = read(*sorted(tmp_path.iterdir()))
+    text = '\n'.join(loaded[0].task.report(runs.entries(loaded)))
+    assert text.count('**cannot be decided**') == 3
+    assert text.count('it never changes without another choice changing too') == 2
+    assert 'no run is left over to tell it from chance' in text
+
+
+def test_vae_stands_beside_the_reference_with_what_a_wrong_label_does(tmp_path):
+    config = vae_mnist.get_config()
+    workdir = make_run(tmp_path, 'vae', config=config)
+    results = {'split': 'test', 'num_examples': 10000, 'step': 9, 'total': 650.0, 'reconstruction': -610.0,
+               'kl': 29.0, 'label_loss': 3.0, 'swap_accuracy/judge': 0.91, 'style/slant/kept': 0.8,
+               'style/slant/shuffled': 0.01}
+    config_lib.write_json(workdir / 'results.json', results)
+    run, = read(workdir)
+    text = '\n'.join(run.task.report(runs.entries([run])))
+    assert cells_of(text, 'KL divergence') == [['KL divergence', '30', '29.00']]
+    assert cells_of(text, 'wrong label: judge reads it') == [['wrong label: judge reads it', '91.0']]
+    assert cells_of(text, 'slant') == [['slant', 'its original', '0.80'], ['slant', 'another image', '0.01']]

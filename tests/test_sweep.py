@@ -1,0 +1,144 @@
+"""Sweeps: which runs there are, what is skipped, and what happens when one stops or diverges."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from common import config as config_lib
+from common import sweep
+from common.errors import Diverged, Interrupted, UserError
+from configs import sweep_unet, vae_mnist
+import main
+
+ROOT = pathlib.Path(main.__file__).parent
+FILE = f'{ROOT}/configs/sweep_unet.py'
+AXES = {'loss': {'ce': 'cross_entropy', 'dice': 'dice'}, 'seed': {'seed0': 0, 'seed1': 1}}
+NAMES = ['ce_seed0', 'dice_seed0', 'ce_seed1', 'dice_seed1']
+
+
+def flag(config=None, path=FILE, **overrides):
+    """What config_flags makes of --config and of --config.KEY=VALUE."""
+    config = config or sweep_unet.get_config('demo')
+    overrides = {key.replace('__', '.'): value for key, value in overrides.items()}
+    config.update_from_flattened_dict(overrides)
+    return SimpleNamespace(config_filename=path, value=config, override_values=overrides)
+
+
+def fake_train(config, workdir):
+    """Leaves what a finished run leaves."""
+    config_lib.save(config, workdir)
+    config_lib.write_json(workdir / 'results.json', {'step': 9})
+
+
+@pytest.fixture
+def nine_steps(monkeypatch):
+    """As many examples as make nine steps of `config`."""
+    monkeypatch.setattr(sweep.data, 'count', lambda data, split: 36)
+
+
+def test_whole_design_has_eight_cells_a_seed_and_seeds_change_last():
+    configs = sweep.cells(sweep_unet.get_config(), sweep.read_axes(flag()))
+    assert len(configs) == 24 and list(configs)[:2] == ['mp_tr_ce_seed0', 'strconv_tr_ce_seed0']
+    assert [config.seed for config in configs.values()] == [0] * 8 + [1] * 8 + [2] * 8
+    assert len({(c.model.down, c.model.up, c.loss, c.seed) for c in configs.values()}) == 24
+    last = configs['strconv_ups_dice_seed2']
+    assert (last.model.down, last.model.up, last.loss, last.seed) == ('strided_conv', 'upsample', 'dice', 2)
+
+
+def test_flags_reach_every_run_and_an_axis_keeps_the_given_value():
+    given = flag(model__width=4, seed=1, loss='dice')
+    configs = sweep.cells(given.value, sweep.read_axes(given))
+    assert list(configs) == [f'{down}_{up}_dice_seed1' for up in ('tr', 'ups') for down in ('mp', 'strconv')]
+    assert {config.model.width for config in configs.values()} == {4}
+
+
+@pytest.mark.parametrize('given, message', [
+    (flag(seed=7), 'seed is 7; choose one of 0, 1, 2'),
+    (flag(path=f'{ROOT}/configs/unet_mp_tr_ce.py'), 'is no sweep'),
+    (flag(path=None), 'no configuration is no sweep'),
+    (flag(vae_mnist.get_config()), "which the configuration lacks"),
+])
+def test_mistakes_are_named(given, message):
+    with pytest.raises(UserError, match=message):
+        sweep.read_axes(given)
+
+
+def test_any_configuration_can_be_swept():
+    configs = sweep.cells(vae_mnist.get_config(), {'model.latent': {'z2': 2, 'z10': 10}})
+    assert {name: config.model.latent for name, config in configs.items()} == {'z2': 2, 'z10': 10}
+
+
+def test_finished_runs_are_skipped_and_others_done(config, nine_steps, tmp_path):
+    done = []
+
+    def train(config, workdir):
+        done.append(workdir.name)
+        if len(done) == 3:
+            raise Interrupted(4, signal.SIGTERM)
+        fake_train(config, workdir)
+
+    configs = sweep.cells(config, AXES)
+    with pytest.raises(Interrupted):
+        sweep.run(configs, tmp_path, main.make_task, train)
+    sweep.run(configs, tmp_path, main.make_task, train)
+    assert done == [*NAMES[:3], *NAMES[2:]]
+    # Measured on the way, before its end.
+    config_lib.write_json(tmp_path / 'ce_seed0' / 'results.json', {'step': 4})
+    (tmp_path / 'ce_seed1' / 'results.json').write_text('{')
+    sweep.run(configs, tmp_path, main.make_task, train)
+    assert done[5:] == ['ce_seed0', 'ce_seed1']
+
+
+def test_finished_run_of_another_configuration_is_refused(config, nine_steps, tmp_path):
+    sweep.run(sweep.cells(config, AXES), tmp_path, main.make_task, fake_train)
+    config.model.width = 8
+    with pytest.raises(UserError, match='model.width was 4 and is now 8'):
+        sweep.run(sweep.cells(config, AXES), tmp_path, main.make_task, fake_train)
+
+
+def test_mistake_in_the_last_run_shows_before_the_first(config, tmp_path):
+    configs = sweep.cells(config, {'loss': {'ce': 'cross_entropy', 'typo': 'dise'}})
+    with pytest.raises(UserError, match='dise'):
+        sweep.run(configs, tmp_path, main.make_task, lambda *_: pytest.fail('trained'))
+
+
+def test_diverged_run_does_not_keep_the_others(config, nine_steps, tmp_path):
+    def train(config, workdir):
+        if config.loss == 'dice' and config.seed == 0:
+            raise Diverged('NaN')
+        fake_train(config, workdir)
+
+    with pytest.raises(Diverged, match=r'1 of 4 runs diverged \(dice_seed0\)'):
+        sweep.run(sweep.cells(config, AXES), tmp_path, main.make_task, train)
+    assert {path.parent.name for path in tmp_path.glob('*/results.json')} == {*NAMES} - {'dice_seed0'}
+
+
+def test_stopped_sweep_goes_on_when_started_again(pets, tmp_path):
+    command = [sys.executable, ROOT / 'main.py', '--mode=sweep', f'--config={FILE}:demo', '--config.seed=0',
+               '--config.loss=dice', '--config.model.up=upsample', '--config.data.image_size=16',
+               '--config.model.width=2', '--config.model.multipliers=(1,2)', '--config.num_epochs=4',
+               '--config.batch_size=32', '--config.log_every_steps=2', '--config.eval_every_epochs=0',
+               f'--workdir={tmp_path}']
+    options = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, 'text': True,
+               'env': os.environ | {'JAX_NUM_CPU_DEVICES': '1'}}
+    first = subprocess.Popen(command, **options)
+    metrics = tmp_path / 'mp_ups_dice_seed0' / 'metrics.jsonl'
+    while not metrics.exists() or not metrics.read_text():
+        assert first.poll() is None, first.communicate()[1]
+        time.sleep(0.02)
+    first.send_signal(signal.SIGTERM)
+    assert 'start the same command again' in first.communicate()[1]
+    assert first.returncode == 128 + signal.SIGTERM
+    again = subprocess.run(command, **options)
+    assert again.returncode == 0, again.stderr
+    assert f"--mode=report --runs='{tmp_path}/*'" in again.stdout
+    results = {path.parent.name: path.read_text() for path in tmp_path.glob('*/results.json')}
+    assert {name: json.loads(text)['step'] for name, text in results.items()} == {
+        'mp_ups_dice_seed0': 64, 'strconv_ups_dice_seed0': 64}

@@ -1,0 +1,58 @@
+"""What a report says of VAEs alone: the reference's figures, what a wrong label does, what style stays."""
+
+from common.page import spread, table
+from common.runs import Entry
+
+# From the README of the PyTorch homework "Session 18": nats an image, label loss times its weight.
+REFERENCE = {
+    'mnist': {'total': 686, 'reconstruction': -627, 'kl': 30, 'label_loss': 4},
+    'cifar10': {'total': 1733, 'reconstruction': -1451, 'kl': 188, 'label_loss': 72},
+}
+LOSSES = {'total': 'total loss', 'reconstruction': 'reconstruction log-likelihood', 'kl': 'KL divergence',
+          'label_loss': 'label loss, weighted'}
+QUALITY = {'mse': 'squared error in [0, 1]', 'psnr': 'PSNR, dB', 'bits_per_dim': 'bits a dimension'}
+LABELS = {'right_label_accuracy/judge': 'right label: judge reads it',
+          'swap_accuracy/judge': 'wrong label: judge reads it',
+          'swap_accuracy/frozen': 'wrong label: frozen classifier reads it',
+          'original_label_rate/judge': 'wrong label: judge reads the original one',
+          **{f'swap_accuracy/judge/{label}': f'wrong label {label}: judge reads it' for label in range(10)}}
+
+
+def sections(rows: list[Entry]) -> list[str]:
+    """Markdown: beside the reference, wrong labels, style."""
+    names = tuple(row.name for row in rows)
+    return [*beside_reference(rows, names), *wrong_labels(rows, names), *style(rows, names)]
+
+
+def beside_reference(rows: list[Entry], names: tuple[str, ...]) -> list[str]:
+    """The reference's table with ours in it; embedded data have no reference."""
+    reference = REFERENCE.get(rows[0].config.data.name, {})
+    note = ('The reference gives figures of single training batches with perturbed labels; ours are of the '
+            'whole split, with right labels.' if reference else 'The reference has no figures on these data.')
+    lines = [(title, reference.get(key, '–'), *(spread(row.values(key), 2) for row in rows))
+             for key, title in LOSSES.items()]
+    lines += [(title, '–', *(spread(row.values(key)) for row in rows)) for key, title in QUALITY.items()]
+    return ['', '### Beside the reference', '', f'Nats an image, on standardised pixels. {note}',
+            *table(('measure', 'reference', *names), lines)]
+
+
+def wrong_labels(rows: list[Entry], names: tuple[str, ...]) -> list[str]:
+    """How often a classifier reads what was asked for, over all labels and for each."""
+    return ['', '### What a wrong label does', '',
+            'Per cent of the results when each image is turned into all nine other labels. The judge is a '
+            'classifier that training never saw; the frozen one is part of the loss, and easier to please.',
+            *table(('results', *names), [(title, *(spread(100 * row.values(key), 1) for row in rows))
+                                         for key, title in LABELS.items()])]
+
+
+def style(rows: list[Entry], names: tuple[str, ...]) -> list[str]:
+    """Correlation of each measure of style before and after the label changes, and what chance gives."""
+    keys = {key for row in rows for run in row.runs for key in run.results if key.startswith('style/')}
+    lines = [(measure.replace('_', ' '), how,
+              *(spread(row.values(f'style/{measure}/{key}'), 2) for row in rows))
+             for measure in sorted({key.split('/')[1] for key in keys})
+             for key, how in (('kept', 'its original'), ('shuffled', 'another image'))]
+    return ['', '### What of the style stays', '',
+            'Correlation between the image under a wrong label and its original; and, as a measure of '
+            'chance, with another image.',
+            *table(('measure', 'compared with', *names), lines)]

@@ -1,12 +1,7 @@
-"""Command line: trains, one run or many, evaluates what was trained, puts runs side by side, or uses one.
+"""Command line: trains, one run or many, evaluates, puts runs side by side, predicts, exports, serves.
 
     python main.py --config=configs/unet_mp_tr_ce.py
     python main.py --mode=eval --workdir=runs/unet_mp_tr_ce
-    python main.py --mode=sweep --config=configs/sweep_unet.py
-    python main.py --mode=report --runs='runs/*'
-    python main.py --mode=predict --workdir=runs/unet_mp_tr_ce --input=photo.jpg,folder/ --output=out/
-    python main.py --mode=export --workdir=runs/unet_mp_tr_ce
-    python main.py --mode=serve --workdir=runs/unet_mp_tr_ce
 """
 
 import glob
@@ -33,32 +28,29 @@ WORKDIR = flags.DEFINE_string('workdir', '', "Where the run lives; by default ru
 RUNS = flags.DEFINE_string('runs', 'runs/*', 'Work directories to report on.')
 INPUT = flags.DEFINE_list('input', [], 'Photos and folders of photos to predict for.')
 LABELS = flags.DEFINE_list('labels', [], 'What a VAE is to turn them into, e.g. 3,8; by default every label.')
-OUTPUT = flags.DEFINE_string('output', '', 'Where it goes: report/ or predictions/ by default.')
+OUTPUT = flags.DEFINE_string('output', '', 'Where it goes; by default a folder named as the mode.')
 PORT = flags.DEFINE_integer('port', 8000, 'Where to serve the page: http://127.0.0.1:PORT.')
-DISTRIBUTED = flags.DEFINE_string('distributed', '', 'To be one of several processes: auto under SLURM, Open MPI, '
-                                  'Kubernetes or on a TPU pod; else HOST:PORT,COUNT,ID.')
+DISTRIBUTED = flags.DEFINE_string('distributed', '', 'To be one of several processes: auto, or HOST:PORT,COUNT,ID.')
 
 
 def main() -> None:
-    from common import parallel  # After the flags: importing JAX takes a second.
+    from common import evaluate, parallel, report, sweep  # After the flags: importing JAX takes a second.
     parallel.join(DISTRIBUTED.value)
-    if MODE.value == 'report':
-        from common import report
-        path = report.write(sorted(glob.glob(RUNS.value)), pathlib.Path(OUTPUT.value or 'report'), make_task)
-        print(f'the report is in {path}')
-    elif MODE.value == 'sweep':
-        from common import sweep
-        workdir = find_workdir()
-        configs = sweep.cells(CONFIG.value, sweep.read_axes(flags.FLAGS['config']))
-        sweep.run(configs, workdir, make_task, train_run)
+    mode, output = MODE.value, pathlib.Path(OUTPUT.value or MODE.value)
+    if mode == 'report':
+        print(f'the report is in {report.write(sorted(glob.glob(RUNS.value)), output, make_task)}')
+        return
+    workdir = find_workdir()
+    if mode == 'sweep':
+        sweep.run(sweep.cells(CONFIG.value, sweep.read_axes(flags.FLAGS['config'])), workdir, make_task, train_run)
         print(f"compare them: python main.py --mode=report --runs='{workdir}/*'")
-    elif MODE.value in ('train', 'eval'):
-        workdir = find_workdir()
-        results = {'train': train_run, 'eval': evaluate_run}[MODE.value](find_config(workdir), workdir)
+    elif mode in ('train', 'eval'):
+        results = (train_run(CONFIG.value or config_lib.load(workdir), workdir) if mode == 'train' else
+                   evaluate.evaluate(make_task(config_lib.agreed(CONFIG.value, workdir)), workdir))
         print(json.dumps(results, indent=2, sort_keys=True))
         print(f'results and pictures are in {workdir} and {workdir / "figures"}')
     else:
-        use(find_workdir())
+        use(workdir, output)
 
 
 def train_run(config, workdir: pathlib.Path) -> dict:
@@ -68,19 +60,12 @@ def train_run(config, workdir: pathlib.Path) -> dict:
     return train.train(make_task(config_lib.at_home(config, workdir)), workdir)
 
 
-def evaluate_run(config, workdir: pathlib.Path) -> dict:
-    """Evaluates the latest checkpoint of a work directory."""
-    from common import evaluate
-    return evaluate.evaluate(make_task(config_lib.at_home(config, workdir)), workdir)
-
-
-def use(workdir: pathlib.Path) -> None:
+def use(workdir: pathlib.Path, output: pathlib.Path) -> None:
     """Predicts with, exports or serves the model that was trained in `workdir`."""
     from common import export, predict, serve
-    find_config(workdir)
+    config_lib.agreed(CONFIG.value, workdir)
     predictor = predict.load(workdir, make_task)
     if MODE.value == 'predict':
-        output = pathlib.Path(OUTPUT.value or 'predictions')
         count = predict.predict_files(predictor, INPUT.value, output, LABELS.value)
         print(f'predictions for {count} photos are in {output}')
     elif MODE.value == 'export':
@@ -99,15 +84,6 @@ def find_workdir() -> pathlib.Path:
                         '--mode=eval --workdir=runs/unet_mp_tr_ce evaluates; --help lists all flags')
     path, _, variant = flags.FLAGS['config'].config_filename.partition(':')
     return pathlib.Path('runs') / '_'.join(filter(None, (pathlib.Path(path).stem, variant)))
-
-
-def find_config(workdir: pathlib.Path):
-    """--config, or that of the work directory; what was trained must agree with it."""
-    if CONFIG.value is None:
-        return config_lib.load(workdir)
-    if MODE.value != 'train':
-        config_lib.check_same(config_lib.load(workdir), CONFIG.value, workdir)
-    return CONFIG.value
 
 
 def make_task(config):

@@ -49,6 +49,14 @@ def load(workdir: pathlib.Path) -> ConfigDict:
         raise UserError(f'{path} cannot be read ({error}); restore it from a copy') from error
 
 
+def agreed(config: ConfigDict | None, workdir: pathlib.Path) -> ConfigDict:
+    """The configuration of the run in `workdir`. Raises UserError if there is none, or `config` says something else."""
+    stored = load(workdir)
+    if config is not None:
+        check_same(stored, config, workdir)
+    return stored if config is None else at_home(config, workdir)
+
+
 def at_home(config: ConfigDict, workdir: pathlib.Path) -> ConfigDict:
     """The configuration with every `NAME_workdir` set to the copy in `workdir`/NAME, where there is one."""
     for key in [key for key in config if key.endswith('_workdir')]:

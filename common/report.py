@@ -73,7 +73,7 @@ def what_was_run(rows: list[Entry]) -> list[str]:
               ', '.join(str(run.config.seed) for run in row.runs), row.runs[0].results['step'])
              for row in rows]
     return ['', '### What was run', '',
-            'Only what differs between the configurations.' if keys else 'The configurations are equal.',
+            'Only what differs between the configurations.' if keys else 'No configuration value differs.',
             *page.table(('run', *keys, 'seed', 'steps'), cells)]
 
 

@@ -33,7 +33,7 @@ def make_app(predictor: Predictor):
 
     @app.get('/')
     def page():
-        return flask.send_file(PAGE)
+        return PAGE.read_text(encoding='utf-8')
 
     @app.get('/model')
     def model():

@@ -81,7 +81,7 @@ def test_mask_is_turned_as_exif_says(colors, tmp_path):
     ('cmyk.jpg', lambda: Image.new('RGB', (9, 6), (90, 90, 90)).convert('CMYK')),
     ('grey.png', lambda: Image.new('L', (9, 6), 90)),
     ('palette.png', lambda: Image.new('RGB', (9, 6), (90, 90, 90)).quantize(4)),
-    ('sixteen.png', lambda: Image.fromarray(np.full((6, 9), 90 * 257, np.uint16))),
+    ('sixteen.png', lambda: Image.fromarray(np.full((6, 9), 90 * 256, np.uint16))),
     ('half_black.png', lambda: Image.new('LA', (9, 6), (0, 165))),
 ])
 def test_every_kind_of_picture_becomes_rgb(tmp_path, name, picture):
@@ -96,7 +96,7 @@ def test_bad_files_are_named_and_the_others_done(colors, tmp_path, monkeypatch, 
     whole = (tmp_path / 'good.jpg').read_bytes()
     for name, content in {'empty.jpg': b'', 'text.png': b'hello', 'cut.jpg': whole[:len(whole) // 2]}.items():
         (tmp_path / name).write_bytes(content)
-    Image.new('1', (400, 400)).save(tmp_path / 'bomb.png')
+    Image.new('1', (90, 61)).save(tmp_path / 'bomb.png')  # More than the limit, less than twice.
     monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 60 * 90)
     with pytest.raises(Incomplete, match='4 of 5'):
         predict.predict_files(colors, [str(tmp_path)], tmp_path / 'out', [])

@@ -47,7 +47,7 @@ def test_digit_becomes_every_label(vae_predictor):
     assert client.get('/model').get_json()['takes_labels']
 
 
-@pytest.mark.parametrize('content', [b'', b'hello', encoded()[:200]])
+@pytest.mark.parametrize('content', [b'', b'hello', encoded()[:60]])
 def test_what_is_no_picture_is_said(unet, content):
     answer = serve.make_app(unet).test_client().post('/predict', data=content)
     assert answer.status_code == 400 and 'cannot be read' in answer.get_json()['error']

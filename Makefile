@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test clean
+.PHONY: demo test bench clean
 
 demo: .venv/ready  ## Train on embedded data, evaluate from the checkpoint, show where the pictures are.
 	$(BIN)/python main.py --config=configs/unet_mp_tr_ce.py:demo
@@ -9,6 +9,10 @@ demo: .venv/ready  ## Train on embedded data, evaluate from the checkpoint, show
 
 test: .venv/ready-dev  ## The whole test suite.
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests
+
+bench: .venv/ready-bench  ## Speed beside PyTorch, after a check that both compute the same.
+	$(BIN)/python -m pytest -q benchmarks
+	$(BIN)/python -m benchmarks.bench $(BENCH)
 
 clean:  ## Forget the demo's run, so that it trains again.
 	rm -rf runs/*_demo
@@ -21,4 +25,8 @@ clean:  ## Forget the demo's run, so that it trains again.
 
 .venv/ready-dev: .venv/ready requirements-dev.txt
 	$(BIN)/pip install --quiet -r requirements-dev.txt
+	touch $@
+
+.venv/ready-bench: .venv/ready benchmarks/requirements.txt
+	$(BIN)/pip install --quiet -r benchmarks/requirements.txt
 	touch $@

@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test soak clean
+.PHONY: demo test soak bench clean
 
 demo: .venv/ready  ## Train both families on embedded data, evaluate from the checkpoints, say where the pictures are.
 	$(BIN)/python main.py --config=configs/unet_mp_tr_ce.py:demo
@@ -17,6 +17,10 @@ test: .venv/ready-dev  ## The whole test suite.
 soak: .venv/ready-dev  ## A run that is killed fifty times; half an hour.
 	KILLS=50 $(BIN)/python -m pytest -q -s tests/test_kill.py
 
+bench: .venv/ready-bench  ## Speed beside PyTorch, after a check that both compute the same.
+	$(BIN)/python -m pytest -q benchmarks
+	$(BIN)/python -m benchmarks.bench $(BENCH)
+
 clean:  ## Forget the demo's run, so that it trains again.
 	rm -rf runs/*_demo
 
@@ -28,4 +32,8 @@ clean:  ## Forget the demo's run, so that it trains again.
 
 .venv/ready-dev: .venv/ready requirements-dev.txt requirements-serve.txt
 	$(BIN)/pip install --quiet -r requirements-dev.txt
+	touch $@
+
+.venv/ready-bench: .venv/ready benchmarks/requirements.txt
+	$(BIN)/pip install --quiet -r benchmarks/requirements.txt
 	touch $@

@@ -41,7 +41,7 @@ def parse(argv: list[str]) -> None:
     app.define_help_flags()
     try:
         rest = flags.FLAGS(argv)[1:]
-        if flags.FLAGS.config is not None:
+        if 'config' in flags.FLAGS and flags.FLAGS.config is not None:
             flags.FLAGS.config.task  # Only at the first use does a file that failed to load say so.
     except UserError:
         raise

@@ -1,0 +1,111 @@
+"""One work on all sides: the same weights and batch, then turns in rounds, and what comes out as a row."""
+
+import contextlib
+import statistics
+from typing import Any, NamedTuple
+
+from benchmarks import works
+from benchmarks.side import Failed, Side
+from common.errors import UserError, notice
+
+TOLERANCE = {'float32': 2e-3, 'bfloat16': 5e-2}  # Relative, of the first step's loss and gradient norm.
+
+
+class Machine(NamedTuple):
+    """What is measured on.
+
+    Attributes:
+        device: its name. accelerator: whether it is more than a CPU.
+        candidates: ways to run PyTorch. versions: of what runs.
+        ceilings: the best GFLOP/s of a matrix product that either side reaches, by the types to measure.
+    """
+
+    device: str
+    accelerator: bool
+    candidates: list[str]
+    versions: dict[str, str]
+    ceilings: dict[str, float]
+
+
+def probe(dtypes: list[str] | None) -> Machine:
+    """Asks both sides where they run, and how fast they multiply matrices there.
+
+    Args:
+        dtypes: the types to measure; by default float32, and on an accelerator bfloat16 as well.
+    Raises:
+        UserError: they run on different kinds of device.
+    """
+    with Side('benchmarks.ours', 'Device') as ours, Side('benchmarks.theirs', 'Device') as theirs:
+        here, there = ours('describe'), theirs('describe')
+        accelerator = here['backend'] != 'cpu'
+        if accelerator != (there['backend'] != 'cpu'):
+            raise UserError(f'JAX runs on {here["backend"]} and PyTorch on {there["backend"]}; install both for '
+                            'one device, or set JAX_PLATFORMS=cpu and CUDA_VISIBLE_DEVICES= to compare on CPU')
+        dtypes = dtypes or (['float32', 'bfloat16'] if accelerator else ['float32'])
+        ceilings = {dtype: max(side('ceiling', dtype) for side in (ours, theirs)) for dtype in dtypes}
+    versions = {'jax': here['jax'], 'torch': there['torch']}
+    return Machine(here['device'], accelerator, there['candidates'], versions, ceilings)
+
+
+def both_modes(work: works.Work, machine: Machine, rounds: int, seconds: float) -> list[dict[str, Any]]:
+    """Measures training steps and evaluation of one work; a row of each."""
+    with contextlib.ExitStack() as stack:
+        sides, common = start(work, machine.candidates, stack)
+        rows = [take_turns(work, mode, sides, rounds, seconds) for mode in ('train', 'eval')]
+        memory = {name: side('peak_memory') for name, side in sides.items()}
+    dtype = work.config.dtype
+    common |= {'device': machine.device, 'dtype': dtype, 'ceiling_gflops': machine.ceilings[dtype],
+               'peak_mib': memory, 'versions': machine.versions}
+    return [row | common for row in rows]
+
+
+def start(work: works.Work, candidates: list[str], stack: contextlib.ExitStack):
+    """The sides after their first step by name, and what is to be said of their start.
+
+    Raises:
+        UserError: PyTorch cannot run the work at all, or does not compute the same.
+    """
+    ours = stack.enter_context(Side('benchmarks.ours', 'Ours', work))
+    reference = ours('reference')
+    *expected, seconds = ours('first_step')
+    sides, first_steps, dropped = {'ours': ours}, {'ours': seconds}, {}
+    for name in candidates:
+        try:
+            side = stack.enter_context(Side('benchmarks.theirs', 'Theirs', work, name))
+            side('load', reference)
+            *found, seconds = side('first_step', reference)
+        except Failed as error:
+            notice(f'{work.name}: PyTorch as {name!r} is left out: {error}')
+            dropped[name] = str(error)
+            continue
+        check(work, name, found, expected)
+        sides[name], first_steps[name] = side, seconds
+    if 'eager' in dropped:
+        raise UserError(f'PyTorch cannot run {work.name}: {dropped["eager"]}')
+    return sides, {'first_step_seconds': first_steps, 'dropped': dropped}
+
+
+def check(work: works.Work, name: str, found: list[float], expected: list[float]) -> None:
+    """Raises UserError unless loss and gradient norm of the first step agree."""
+    for what, there, here in zip(('loss', 'gradient norm'), found, expected, strict=True):
+        if not abs(there - here) <= TOLERANCE[work.config.dtype] * abs(here):
+            raise UserError(f'{work.name}: the {what} of the first step is {here:.6g} here and {there:.6g} '
+                            f'in PyTorch as {name!r}; they do not compute the same function')
+
+
+def take_turns(work: works.Work, mode: str, sides: dict[str, Side], rounds: int,
+               seconds: float) -> dict[str, Any]:
+    """Times one mode in rounds, every other one backwards, so that no side always follows the same one."""
+    speeds = {name: [] for name in sides}
+    for turn in range(rounds):
+        for name in list(sides)[::-1 if turn % 2 else 1]:
+            speeds[name].append(sides[name]('speed', mode, seconds))
+    medians = {name: statistics.median(values) for name, values in speeds.items()}
+    best = max((name for name in sides if name != 'ours'), key=medians.get)
+    row = {'work': f'{work.name}_{mode}', 'ours': medians['ours'], 'torch_eager': medians['eager'],
+           'torch_best': medians[best], 'torch_best_is': best}
+    for against, name in (('eager', 'eager'), ('best', best)):
+        ratios = [here / there for here, there in zip(speeds['ours'], speeds[name], strict=True)]
+        row |= {f'ratio_to_{against}': statistics.median(ratios),
+                f'ratio_to_{against}_range': [min(ratios), max(ratios)]}
+    return row | {'gflop_per_image': sides['eager']('gflop', mode), 'images_per_second': speeds}

@@ -1,0 +1,94 @@
+"""What the loop adds to the step (data, augmentation, metrics, writers, checkpoints), and what a start takes."""
+
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+from benchmarks import works
+from benchmarks.side import Side
+from common.errors import UserError
+from configs import unet_mp_tr_ce
+
+ROOT = pathlib.Path(__file__).parent.parent
+BATCH, LOG_EVERY = 16, 8
+START_LIMIT = 600  # Seconds.
+
+
+def measure(device: str, rounds: int, seconds: float, quick: bool) -> dict[str, Any]:
+    """Speed of `main.py` on synthetic pets, augmented as in the full configuration, over that of the bare step.
+
+    The start ends with the first step's line in metrics.jsonl. The first start decodes the data, which are
+    prepared, and compiles; the second has whatever the first one left in the cache.
+    """
+    width, size, epochs = (2, 16, 1) if quick else (16, 128, 3)
+    work = works.unet(width, BATCH, size)
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        options = [f'--config.model.width={width}', f'--config.data.image_size={size}',
+                   '--config.data.name=synthetic_pets', f'--config.data.dir={prepare(folder / "data")}',
+                   f'--config.batch_size={BATCH}', '--config.eval_every_epochs=0']
+        starts = [start(folder, f'start_{i}', options) for i in range(2)]
+        bare, whole = [], []
+        with Side('benchmarks.ours', 'Ours', work) as ours:
+            for i in range(rounds):
+                bare.append(ours('speed', 'train', seconds))
+                whole.append(loop_speed(folder, f'run_{i}', [*options, f'--config.num_epochs={epochs}']))
+    ratios = [loop / step for loop, step in zip(whole, bare, strict=True)]
+    return {'work': f'{work.name}_loop', 'device': device, 'dtype': work.config.dtype,
+            'bare_step': statistics.median(bare), 'loop': statistics.median(whole),
+            'ratio': statistics.median(ratios), 'ratio_range': [min(ratios), max(ratios)],
+            'first_start_seconds': starts[0], 'second_start_seconds': starts[1]}
+
+
+def prepare(folder: pathlib.Path) -> pathlib.Path:
+    """Draws the synthetic pets into `folder`, as their first use would."""
+    from common import data  # Imports JAX, which the other works need only in their sides' processes.
+    from unet import synthetic  # noqa: F401  (importing it registers it with TFDS)
+    config = unet_mp_tr_ce.get_config('demo').data
+    config.dir = str(folder)
+    data.prepared_builder(config)
+    return folder
+
+
+def launch(folder: pathlib.Path, run: str, options: list[str]) -> subprocess.Popen:
+    """Starts a training in `folder`/`run`."""
+    command = [sys.executable, 'main.py', '--config=configs/unet_mp_tr_ce.py', f'--workdir={folder / run}']
+    return subprocess.Popen(command + options, cwd=ROOT, env=os.environ | {'XDG_CACHE_HOME': str(folder / 'cache')},
+                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def start(folder: pathlib.Path, run: str, options: list[str]) -> float:
+    """Seconds from the command to the end of the first step."""
+    metrics, began = folder / run / 'metrics.jsonl', time.perf_counter()
+    process = launch(folder, run, [*options, '--config.log_every_steps=1'])
+    while not (metrics.exists() and metrics.stat().st_size):
+        if process.poll() is not None or time.perf_counter() - began > START_LIMIT:
+            process.kill()
+            raise UserError(f'training did not start: {last_line(process)}')
+        time.sleep(0.01)
+    seconds = time.perf_counter() - began
+    process.terminate()
+    process.communicate()
+    return seconds
+
+
+def loop_speed(folder: pathlib.Path, run: str, options: list[str]) -> float:
+    """Images a second of a training from the first metrics to the last: without start and evaluation."""
+    from common.writers import read_metrics
+    process = launch(folder, run, [*options, f'--config.log_every_steps={LOG_EVERY}'])
+    error = last_line(process)
+    if process.returncode:
+        raise UserError(f'training failed: {error}')
+    speeds = [line['images_per_second'] for line in read_metrics(folder / run) if line['split'] == 'train']
+    return statistics.harmonic_mean(speeds[1:])  # The windows are equally long; the first one compiles.
+
+
+def last_line(process: subprocess.Popen) -> str:
+    """Waits for the process, and returns the last of what it said to the user."""
+    _, said = process.communicate()
+    return said.strip().splitlines()[-1] if said.strip() else 'it said nothing'

@@ -1,0 +1,200 @@
+"""Our side: the step and the evaluation of the product itself, on arrays in memory."""
+
+import dataclasses
+import functools
+import time
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import measure, works
+from common import data
+from common.evaluate import Evaluation
+from common.keys import Keys
+from common.parallel import Devices
+from common.train import Trainer, default_dispatch
+from unet import task as unet_task
+from vae import task as vae_task
+from vae.classifier import ClassifierTask
+
+Layers = list[dict[str, np.ndarray]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Segmentation(unet_task.SegmentationTask):
+    """The segmentation task without augmentation, on random images."""
+
+    work: works.Work
+
+    def load(self, split: str) -> dict[str, np.ndarray]:
+        return works.arrays(self.work)
+
+    def augment(self, batch, keys: Keys, size: int) -> tuple[jax.Array, jax.Array]:
+        return unet_task.standardize(batch['image'] / 255.0), batch['labels']
+
+
+@dataclasses.dataclass(frozen=True)
+class VAE(vae_task.VAETask):
+    """The VAE's task on random images, with an untrained frozen classifier and no judge."""
+
+    work: works.Work
+
+    def load(self, split: str) -> dict[str, np.ndarray]:
+        return works.arrays(self.work)
+
+    @functools.cached_property
+    def readers(self) -> dict[str, ClassifierTask]:
+        return {'classifier': ClassifierTask(self.work.classifier)}
+
+    def init(self, key: jax.Array) -> tuple[dict[str, Any], dict[str, Any]]:
+        variables = self.model(train=False).init(key, *self.inputs())
+        return variables, {'classifier': self.readers['classifier'].init(key)[0]}
+
+    def inputs(self) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """An image, a label and noise, of the right shapes."""
+        size, channels = self.config.data.image_size, len(self.config.data.mean)
+        return (jnp.zeros((1, size, size, channels)), jnp.zeros(1, jnp.int32),
+                jnp.zeros((1, self.config.model.latent)))
+
+
+class Reference(NamedTuple):
+    """What the other side needs to compute the same: arrays of the host, in our layout.
+
+    Attributes:
+        layers: of the network, in the order in which they run; see `in_order`.
+        others: parameters that belong to no layer, by name.
+        classifier: the layers of the frozen classifier.
+        arrays: the training examples.
+        batch: those of the first step; for a VAE with `given` labels and `noise`.
+    """
+
+    layers: Layers
+    others: dict[str, np.ndarray]
+    classifier: Layers
+    arrays: dict[str, np.ndarray]
+    batch: dict[str, np.ndarray]
+
+
+class Device:
+    """What our side runs on."""
+
+    def describe(self) -> dict[str, Any]:
+        device = jax.devices()[0]
+        name = measure.cpu_name() if device.platform == 'cpu' else device.device_kind
+        return {'backend': device.platform, 'device': name, 'jax': jax.__version__}
+
+    def ceiling(self, dtype: str) -> float:
+        """GFLOP/s of a large matrix product."""
+        matrix = jnp.ones((measure.CEILING_SIZE,) * 2, dtype)
+        product = jax.jit(jnp.matmul)
+        return measure.ceiling(lambda: jax.block_until_ready(product(matrix, matrix)))
+
+
+class Ours:
+    """Trains and evaluates one work as the loop of common/train.py does, on one device."""
+
+    def __init__(self, work: works.Work):
+        self.work = work
+        self.task = (VAE if work.classifier else Segmentation)(work.config, work)
+        devices = Devices(jax.devices()[:1])
+        self.trainer = Trainer(self.task, data.Feed(self.task.load('train'), devices), devices)
+        self.evaluation = Evaluation(self.task, devices, self.trainer.feed)
+        state, self.constants = self.trainer.init()
+        self.initial = jax.tree.map(np.asarray, {'params': state.params, 'batch_stats': state.batch_stats})
+        self.state, self.constants = devices.replicate((state, self.constants))
+        self.done, self.unread = 0, ()
+
+    def reference(self) -> Reference:
+        """What the other side starts from."""
+        layers, others = in_order(self.network(), self.initial)
+        frozen = in_order(self.classifier(), self.constants['classifier'])[0] if self.work.classifier else []
+        return Reference(layers, others, frozen, self.task.load('train'), self.first_batch())
+
+    def first_step(self) -> tuple[float, float, float]:
+        """Loss and gradient norm of the first step, and seconds, compilation included."""
+        start = time.perf_counter()
+        sums = jax.tree.map(np.asarray, self.train_step(1))
+        loss = sums['total' if self.work.classifier else 'loss'] / sums['examples']
+        return float(loss), float(sums['grad_norm']), time.perf_counter() - start
+
+    def train_step(self, count: int):
+        """Sends off `count` steps, then waits for the ones before, as the loop does."""
+        self.state, sums = self.trainer(self.state, self.constants, self.done, count)
+        self.done += count
+        jax.block_until_ready(self.unread)
+        self.unread = sums
+        return sums
+
+    def eval_step(self) -> None:
+        """Sends off the evaluation of a batch, then waits for the one before."""
+        size = self.work.config.batch_size
+        batch = self.trainer.feed(np.arange(size)) | {'valid': np.ones((1, size), bool)}
+        variables = self.state.average
+        sums = self.evaluation.step(variables, self.constants, batch, self.evaluation.root)
+        jax.block_until_ready(self.unread)
+        self.unread = sums
+
+    def speed(self, mode: str, seconds: float) -> float:
+        """Images a second of 'train' or 'eval'."""
+        count = default_dispatch() if mode == 'train' else 1
+        step = functools.partial(self.train_step, count) if mode == 'train' else self.eval_step
+        return measure.speed(step, lambda: jax.block_until_ready(self.unread),
+                             count * self.work.config.batch_size, seconds)
+
+    def peak_memory(self) -> float:
+        """MiB at the most so far: of the device where it keeps count, else of the process."""
+        stats = self.trainer.devices.devices[0].memory_stats()
+        return stats['peak_bytes_in_use'] / 2 ** 20 if stats else measure.peak_memory()
+
+    def first_batch(self) -> dict[str, np.ndarray]:
+        """The examples of the first step, with what is drawn for them."""
+        config, feed = self.work.config, self.trainer.feed
+        index = data.batch_indices(config.seed, 0, config.batch_size, feed.size)
+        batch = {name: np.asarray(array[index]) for name, array in feed.arrays.items()} | {'index': index}
+        if self.work.classifier:
+            keys = Keys(jax.random.key(config.seed), 0)
+            batch |= {'given': self.task.given_labels(batch, keys), 'noise': self.task.noise(batch, keys)}
+        return jax.tree.map(np.asarray, batch)
+
+    def network(self):
+        """The network in evaluation mode, as a function of its variables."""
+        if self.work.classifier:
+            return lambda variables: self.task.model(train=False).apply(variables, *self.task.inputs())
+        size = self.work.config.data.image_size
+        return lambda variables: self.task.model.apply(variables, jnp.zeros((1, size, size, 3)), train=False)
+
+    def classifier(self):
+        return lambda variables: self.task.readers['classifier'].logits(variables, self.task.inputs()[0])
+
+
+def in_order(network, variables) -> tuple[Layers, dict[str, np.ndarray]]:
+    """The layers of a network in the order in which they run, and what belongs to none.
+
+    Args:
+        network: a function of `variables` that calls Flax modules.
+        variables: `params` and, where there are any, `batch_stats`.
+    Returns:
+        A dictionary of each layer's parameters and statistics by name; the parameters of the root by name.
+    """
+    paths = []
+
+    def record(call, args, kwargs, context):
+        if context.method_name == '__call__' and context.module.path not in paths:
+            paths.append(context.module.path)
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(record):
+        jax.eval_shape(network, variables)
+    layers = [own_arrays(variables['params'], path) | own_arrays(variables.get('batch_stats', {}), path)
+              for path in paths if path]
+    return [layer for layer in layers if layer], own_arrays(variables['params'], ())
+
+
+def own_arrays(tree, path: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """The arrays at `path` itself, not those of what is below it."""
+    for name in path:
+        tree = tree.get(name, {})
+    return {name: np.asarray(value) for name, value in tree.items() if not isinstance(value, dict)}

@@ -1,0 +1,76 @@
+"""Ours and PyTorch's in processes of their own, so that neither threads nor memory of the two mix."""
+
+import importlib
+import multiprocessing
+import os
+import traceback
+
+
+class Failed(Exception):
+    """A side could not do what it was asked."""
+
+
+class Side:
+    """An object in another process; calling the side calls a method of the object.
+
+    Args:
+        module, name: the class, imported only there.
+        args: of its constructor.
+    Raises:
+        Failed: the constructor or, when the side is called, the method raised; or the process has died.
+    """
+
+    def __init__(self, module: str, name: str, *args):
+        os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')  # An accelerator's memory is shared.
+        context = multiprocessing.get_context('spawn')
+        self.connection, other = context.Pipe()
+        self.process = context.Process(target=serve, args=(other, module, name, args))
+        self.process.start()
+        other.close()
+        self.receive()
+
+    def __call__(self, method: str, *args):
+        """The method's result."""
+        self.connection.send((method, args))
+        return self.receive()
+
+    def receive(self):
+        try:
+            result, error = self.connection.recv()
+        except EOFError as closed:
+            self.process.join()
+            raise Failed(f'the process ended with exit code {self.process.exitcode}') from closed
+        if error:
+            raise Failed(error)
+        return result
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.connection.close()
+        self.process.join()
+
+
+def serve(connection, module: str, name: str, args: tuple) -> None:
+    """Answers calls until the connection is closed."""
+    try:
+        served = attempt(connection, lambda: getattr(importlib.import_module(module), name)(*args), False)
+        while served is not None:
+            method, values = connection.recv()
+            attempt(connection, lambda: getattr(served, method)(*values))
+    except (EOFError, KeyboardInterrupt):
+        pass
+
+
+def attempt(connection, call, send: bool = True):
+    """Sends the result of `call`, or that it succeeded if the result is not to be sent, or what it raised."""
+    try:
+        result = call()
+    except Exception as error:
+        first = str(error).strip().splitlines() or ['']
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        connection.send((None, f'{type(error).__name__} in {where.name}: {first[0][:200]}'))
+        return None
+    connection.send((result if send else None, None))
+    return result

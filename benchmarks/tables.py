@@ -1,0 +1,55 @@
+"""Rows of measurements as Markdown tables."""
+
+from collections.abc import Sequence
+import statistics
+
+
+def speed(rows: list[dict]) -> str:
+    """Images a second, and how many times as fast as PyTorch: median and range of the rounds."""
+    header = ('work', 'type', 'ours, images/s', 'PyTorch eager', 'PyTorch best', 'ours / eager',
+              'ours / best')
+    return table(header, [(
+        row['work'], row['dtype'], f'{row["ours"]:.4g}', f'{row["torch_eager"]:.4g}',
+        f'{row["torch_best"]:.4g} ({row["torch_best_is"]})', ratio(row, 'eager'), ratio(row, 'best'))
+        for row in rows])
+
+
+def ratio(row: dict, against: str) -> str:
+    low, high = row[f'ratio_to_{against}_range']
+    return f'{row[f"ratio_to_{against}"]:.2f} ({low:.2f}-{high:.2f})'
+
+
+def sides(rows: list[dict]) -> str:
+    """Arithmetic, memory and the first step of every side."""
+    header = ('work', 'type', 'side', 'GFLOP/s', 'of the ceiling', 'peak MiB', 'first step, s')
+    body = []
+    for row in rows:
+        for side, speeds in row['images_per_second'].items():
+            rate = statistics.median(speeds) * row['gflop_per_image']
+            body.append((row['work'], row['dtype'], side, f'{rate:.4g}',
+                         f'{rate / row["ceiling_gflops"]:.1%}', f'{row["peak_mib"][side]:.0f}',
+                         f'{row["first_step_seconds"][side]:.1f}'))
+    return table(header, body)
+
+
+def growth(rows: list[dict]) -> str:
+    """Cost of an image by its arithmetic: where it is level, cost is linear in images and pixels."""
+    header = ('work', 'ours, ms an image', 'ours, GFLOP/s', 'PyTorch best, GFLOP/s')
+    return table(header, [(
+        row['work'], f'{1e3 / row["ours"]:.3g}', f'{row["ours"] * row["gflop_per_image"]:.4g}',
+        f'{row["torch_best"] * row["gflop_per_image"]:.4g}') for row in rows])
+
+
+def loop(rows: list[dict]) -> str:
+    """The whole loop beside the bare step, and the two starts."""
+    header = ('work', 'bare step, images/s', 'whole loop, images/s', 'loop / bare step', 'first start, s',
+              'second start, s')
+    return table(header, [(
+        row['work'], f'{row["bare_step"]:.4g}', f'{row["loop"]:.4g}',
+        f'{row["ratio"]:.3f} ({row["ratio_range"][0]:.3f}-{row["ratio_range"][1]:.3f})',
+        f'{row["first_start_seconds"]:.1f}', f'{row["second_start_seconds"]:.1f}') for row in rows])
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ['---'] * len(header), *rows]
+    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)

@@ -1,0 +1,114 @@
+"""Ours and PyTorch's networks are the same function: outputs, loss and gradients, in training and evaluation.
+
+Sums are taken in another order there; what that makes of float32, through a dozen batch normalisations of a
+few pixels each, is the tolerance.
+"""
+
+import copy
+import functools
+
+import jax
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import works
+from benchmarks.ours import Ours, in_order
+from benchmarks.theirs import Theirs
+from benchmarks.torch_layers import load
+from common.keys import Keys
+from configs import unet_mp_tr_ce, unet_mp_tr_dice, unet_strconv_tr_ce, unet_strconv_ups_dice
+from vae.classifier import standardize
+
+OUTPUTS, GRADIENTS = 1e-4, 1e-3  # Largest difference in outputs; that of a layer's gradient, in its norm.
+VARIANTS = (unet_mp_tr_ce, unet_mp_tr_dice, unet_strconv_tr_ce, unet_strconv_ups_dice)
+WORKS = [works.unet(4, 4, 16, variant, (1, 2, 4)) for variant in VARIANTS] + [
+    works.vae_on_mnist(8), works.vae_on_cifar10(4, 8)]
+NAMES = [variant.__name__.split('.')[1] for variant in VARIANTS] + ['vae_mnist', 'vae_cifar10']
+
+
+def changed(variables):
+    """Variables with no two values alike, where initial ones are all zeros or ones."""
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda x: np.float32(x + 0.2 * rng.uniform(0, 1, x.shape)), variables)
+
+
+@pytest.fixture(params=WORKS, ids=NAMES, scope='module')
+def sides(request):
+    """Our side, PyTorch's, and what the latter starts from."""
+    ours, theirs = Ours(request.param), Theirs(request.param, 'eager')
+    ours.initial = changed(ours.initial)
+    ours.constants = changed(jax.tree.map(np.asarray, ours.constants))
+    return ours, theirs, ours.reference()
+
+
+@pytest.fixture
+def both(sides):
+    """The sides with the same weights and statistics, whatever another test did."""
+    _, theirs, reference = sides
+    theirs.load(reference)
+    return sides
+
+
+def our_outputs(ours, batch, train):
+    """Logits or mean images `[B, ...]` of the first batch."""
+    task = ours.task
+
+    def outputs(variables, batch):
+        if ours.work.classifier:
+            images = standardize(batch['image'] / 255.0, task.config.data)
+            (_, mean, _), _ = task.model(train).apply(variables, images, batch['given'], batch['noise'],
+                                                      mutable=['batch_stats'])
+            return mean
+        images, _ = task.augment(batch, None, None)
+        return task.model.apply(variables, images, train=train, mutable=['batch_stats'])[0]
+
+    return ours.trainer.devices.map(outputs, (None, 0))(ours.initial, batch)
+
+
+def our_gradients(ours, batch):
+    """Loss, new statistics and gradients of the first batch in training mode."""
+    task, trainer = ours.task, ours.trainer
+
+    def gradients(variables, constants, batch, root):
+        loss = functools.partial(task.loss, stage=trainer.stage(0))
+        (value, (statistics, _)), grads = jax.value_and_grad(loss, has_aux=True)(
+            variables['params'], variables['batch_stats'], constants, batch, Keys(root, 0))
+        return value, statistics, grads
+
+    return trainer.devices.map(gradients, (None, None, 0, None))(
+        ours.initial, ours.constants, batch, trainer.root)
+
+
+@pytest.mark.parametrize('train', [False, True], ids=['evaluation', 'training'])
+def test_outputs(both, train):
+    ours, theirs, reference = both
+    expected = our_outputs(ours, stacked(reference.batch), train)
+    theirs.objective.train(train)
+    with torch.no_grad():
+        _, outputs = theirs.objective(**theirs.batch(reference))
+    np.testing.assert_allclose(outputs.movedim(1, -1), expected, rtol=OUTPUTS, atol=OUTPUTS)
+
+
+def test_loss_gradients_and_statistics(both):
+    ours, theirs, reference = both
+    value, statistics, grads = our_gradients(ours, stacked(reference.batch))
+    network = theirs.objective.network
+    expected = copy.deepcopy(network)
+    layers, others = in_order(ours.network(), {'params': grads, 'batch_stats': statistics})
+    load(expected, layers, others, theirs.objective.example_inputs(ours.work.config.data.image_size))
+
+    loss, _ = theirs.objective(**theirs.batch(reference))
+    loss.backward()
+    np.testing.assert_allclose(loss.item(), value, rtol=OUTPUTS)
+    for (name, parameter), gradient in zip(network.named_parameters(), expected.parameters(), strict=True):
+        difference = (parameter.grad - gradient).norm() / gradient.norm()
+        assert difference < GRADIENTS, (name, difference)
+    for (name, value), other in zip(network.named_buffers(), expected.buffers(), strict=True):
+        if name.endswith('running_mean'):  # PyTorch's running variance has n - 1 in place of n.
+            np.testing.assert_allclose(value, other, rtol=OUTPUTS, atol=OUTPUTS)
+
+
+def stacked(batch):
+    """With the axis of devices, of which there is one."""
+    return {name: value[None] for name, value in batch.items()}

@@ -1,0 +1,154 @@
+"""PyTorch's side: the same work, written as one would there, in the ways that may be its fastest."""
+
+import time
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import measure, torch_unet, torch_vae, works
+from benchmarks.torch_layers import load
+
+
+class Candidate(NamedTuple):
+    """A way to run PyTorch.
+
+    Attributes:
+        channels_last: memory format. fused: the optimizer's fused kernel, and TF32 where there is one.
+        compile: None, or the `mode` of `torch.compile`.
+    """
+
+    channels_last: bool = False
+    fused: bool = False
+    compile: str | None = None
+
+
+CANDIDATES = {
+    'eager': Candidate(),
+    'channels_last': Candidate(channels_last=True, fused=True),
+    'compile': Candidate(fused=True, compile='default'),
+    'compile_channels_last': Candidate(channels_last=True, fused=True, compile='default'),
+}
+# CUDA graphs: what helps where the work of a step is small.
+CUDA_CANDIDATES = {'compile_graphs': Candidate(channels_last=True, fused=True, compile='reduce-overhead')}
+
+
+class Device:
+    """What PyTorch runs on."""
+
+    def describe(self) -> dict[str, Any]:
+        return {'backend': device().type, 'torch': torch.__version__, 'threads': torch.get_num_threads(),
+                'candidates': [*CANDIDATES, *(CUDA_CANDIDATES if device().type == 'cuda' else ())]}
+
+    def ceiling(self, dtype: str) -> float:
+        """GFLOP/s of a large matrix product."""
+        torch.set_float32_matmul_precision('high')
+        matrix = torch.ones((measure.CEILING_SIZE,) * 2, dtype=getattr(torch, dtype), device=device())
+        return measure.ceiling(lambda: (torch.matmul(matrix, matrix), wait()))
+
+
+class Theirs:
+    """Trains and evaluates one work in PyTorch."""
+
+    def __init__(self, work: works.Work, name: str):
+        self.work, self.way = work, (CANDIDATES | CUDA_CANDIDATES)[name]
+        self.device = device()
+        self.format = torch.channels_last if self.way.channels_last else torch.contiguous_format
+        if self.way.fused:
+            torch.set_float32_matmul_precision('high')
+        module = torch_vae if work.classifier else torch_unet
+        self.objective = module.Objective(work)
+        self.batch_size = work.config.batch_size
+
+    def load(self, reference) -> None:
+        """Takes over the weights and the examples, and makes the optimizer."""
+        objective, options = self.objective, self.work.config.optimizer
+        inputs = objective.example_inputs(self.work.config.data.image_size)
+        load(objective.network, reference.layers, reference.others, inputs)
+        if self.work.classifier:
+            load(objective.classifier, reference.classifier, {}, inputs[:1])
+        objective.to(self.device, memory_format=self.format).train()
+        self.arrays = {name: self.tensor(value) for name, value in reference.arrays.items()}
+        parameters = [*objective.network.parameters()]
+        groups = [{'params': [p for p in parameters if p.ndim > 1], 'weight_decay': options.weight_decay},
+                  {'params': [p for p in parameters if p.ndim <= 1], 'weight_decay': 0.0}]
+        self.optimizer = torch.optim.AdamW(groups, lr=options.learning_rate, fused=self.way.fused or None)
+        self.average = AveragedModel(objective.network, use_buffers=True,
+                                     multi_avg_fn=get_ema_multi_avg_fn(options.ema_decay))
+        self.compiled = torch.compile(objective, mode=self.way.compile) if self.way.compile else objective
+
+    def tensor(self, value) -> torch.Tensor:
+        """An array of ours: images become `[B, C, H, W]`, labels int64."""
+        tensor = torch.tensor(value, device=self.device)
+        if tensor.ndim == 4:
+            return tensor.movedim(-1, 1).contiguous(memory_format=self.format)
+        return tensor.long() if tensor.dtype == torch.int32 else tensor
+
+    def first_step(self, reference) -> tuple[float, float, float]:
+        """Loss and gradient norm of the first step on our batch, and seconds, compilation included."""
+        batch, start = self.batch(reference), time.perf_counter()
+        loss, grad_norm = (value.item() for value in self.step(batch))
+        return loss, grad_norm, time.perf_counter() - start
+
+    def batch(self, reference) -> dict[str, torch.Tensor]:
+        """The batch of our first step."""
+        return {name: self.tensor(value) for name, value in reference.batch.items() if name != 'index'}
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        batch = batch | {'image': batch['image'].contiguous(memory_format=self.format)}
+        enabled = self.work.config.dtype == 'bfloat16'
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=enabled):
+            return self.compiled(**batch)[0]
+
+    def step(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """One step of training; returns the loss, and the norm of the gradient before clipping."""
+        loss = self.forward(batch)
+        self.optimizer.zero_grad()
+        loss.backward()
+        network = self.objective.network
+        norm = nn.utils.clip_grad_norm_(network.parameters(), self.work.config.optimizer.clip_norm)
+        self.optimizer.step()
+        self.average.update_parameters(network)
+        return loss.detach(), norm
+
+    def next_batch(self) -> dict[str, torch.Tensor]:
+        """Random examples."""
+        index = torch.randint(len(self.arrays['image']), (self.batch_size,), device=self.device)
+        return self.objective.draw({name: array[index] for name, array in self.arrays.items()})
+
+    def train_step(self) -> None:
+        self.step(self.next_batch())
+
+    @torch.no_grad()
+    def eval_step(self) -> None:
+        self.forward(self.next_batch())
+
+    def speed(self, mode: str, seconds: float) -> float:
+        """Images a second of 'train' or 'eval'."""
+        self.objective.train(mode == 'train')
+        step = self.train_step if mode == 'train' else self.eval_step
+        return measure.speed(step, wait, self.batch_size, seconds)
+
+    def gflop(self, mode: str) -> float:
+        """Additions and multiplications of matrix products and convolutions, for an image, in 10⁹."""
+        self.objective.train(mode == 'train')
+        with FlopCounterMode(display=False) as counter:
+            self.train_step() if mode == 'train' else self.eval_step()
+        return counter.get_total_flops() / self.batch_size / 1e9
+
+    def peak_memory(self) -> float:
+        """MiB at the most so far: of the device where it keeps count, else of the process."""
+        return (torch.cuda.max_memory_allocated() / 2 ** 20 if self.device.type == 'cuda' else
+                measure.peak_memory())
+
+
+def device() -> torch.device:
+    return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+
+
+def wait() -> None:
+    """Returns when the device has done all that it was sent."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

@@ -1,0 +1,116 @@
+"""Layers that the PyTorch networks share, and how our weights get into them. Images are `[B, C, H, W]`."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+
+class ConvNormRelu(nn.Sequential):
+    """3x3 convolution, batch normalisation, ReLU."""
+
+    def __init__(self, inputs: int, features: int, stride: int = 1):
+        # With stride 2 JAX's 'SAME' pads below and to the right only, which PyTorch's convolution cannot.
+        pad = [nn.ZeroPad2d((0, 1, 0, 1))] if stride == 2 else []
+        conv = nn.Conv2d(inputs, features, 3, stride, padding=0 if pad else 1, bias=False)
+        super().__init__(*pad, conv, nn.BatchNorm2d(features), nn.ReLU(inplace=True))
+
+
+class TransposedConv(nn.Sequential):
+    """2x2 transposed convolution with stride 2, with a bias for each corner of the block as ours has.
+
+    A 1x1 convolution and `PixelShuffle`, faster than `nn.ConvTranspose2d` in either direction and layout.
+    """
+
+    def __init__(self, inputs: int, features: int):
+        super().__init__(BlockConv(inputs, 4 * features, 1), nn.PixelShuffle(2))
+
+
+class BlockConv(nn.Conv2d):
+    """The convolution before `PixelShuffle`, where a feature's four corners are neighbouring channels."""
+
+
+def in_float32(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """The layer's output in float32, inside autocast as well."""
+    with torch.autocast(x.device.type, enabled=False):
+        return layer(x.float())
+
+
+class Affine(nn.Module):
+    """`[B, C, H, W]` of any type times a factor plus an offset for each channel, in float32."""
+
+    def __init__(self, factor: Sequence[float], offset: Sequence[float]):
+        super().__init__()
+        self.register_buffer('factor', torch.tensor(factor)[:, None, None])
+        self.register_buffer('offset', torch.tensor(offset)[:, None, None])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.factor + self.offset
+
+
+def standardize(mean: Sequence[float], std: Sequence[float]) -> Affine:
+    """Pixels 0 to 255 to zero mean and unit variance by the channels' `mean` and `std` in [0, 1]."""
+    return Affine([1 / (255 * s) for s in std], [-m / s for m, s in zip(mean, std, strict=True)])
+
+
+def load(network: nn.Module, layers: list[dict[str, np.ndarray]], others: dict[str, np.ndarray],
+         inputs: tuple) -> None:
+    """Sets a network's weights and statistics to ours.
+
+    The layers are matched by the order in which they run.
+
+    Args:
+        layers: our arrays of each layer by name, in the layout of Flax.
+        others: our parameters that belong to no layer.
+        inputs: anything that the network takes.
+    Raises:
+        ValueError: layers, shapes or numbers of parameters do not match.
+    """
+    targets = [(network, others)]
+    targets += [(layer, converted(layer, values)) for layer, values in zip(
+        in_order(network, inputs), layers, strict=True)]
+    count = 0
+    for layer, values in targets:
+        for name, value in values.items():
+            target = getattr(layer, name).data
+            if target.shape != value.shape:
+                raise ValueError(f'{name} of {layer} is {tuple(target.shape)} here and {value.shape} there')
+            target.copy_(torch.tensor(value))
+            count += value.size * isinstance(getattr(layer, name), nn.Parameter)
+    if count != sum(p.numel() for p in network.parameters()):
+        raise ValueError(f'{sum(p.numel() for p in network.parameters())} parameters here and {count} there')
+
+
+def in_order(network: nn.Module, inputs: tuple) -> list[nn.Module]:
+    """The layers below the root that have parameters, in the order in which they run."""
+    ran, mode = [], network.training
+    handles = [layer.register_forward_hook(lambda layer, *_: ran.append(layer)) for layer in network.modules()
+               if layer is not network and [*layer.parameters(recurse=False)]]
+    with torch.no_grad():
+        network.eval()(*inputs)
+    network.train(mode)
+    for handle in handles:
+        handle.remove()
+    return ran
+
+
+def converted(layer: nn.Module, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Our arrays by PyTorch's names and in its layout."""
+    if isinstance(layer, nn.BatchNorm2d):
+        names = {'scale': 'weight', 'bias': 'bias', 'mean': 'running_mean', 'var': 'running_var'}
+        return {names[name]: value for name, value in values.items()}
+    if isinstance(layer, nn.Embedding):
+        return {'weight': values['embedding']}
+    weight = values['kernel']
+    if isinstance(layer, nn.Linear):
+        weight = weight.T
+    elif weight.ndim == 2:  # A 1x1 convolution is a dense layer at every pixel.
+        weight = weight.T[:, :, None, None]
+    else:
+        weight = weight.transpose(3, 2, 0, 1)
+    values = {'weight': weight} | {name: value for name, value in values.items() if name == 'bias'}
+    if isinstance(layer, BlockConv):  # [4, F, ...] to [F, 4, ...].
+        values = {name: value.reshape(4, -1, *value.shape[1:]).swapaxes(0, 1).reshape(value.shape)
+                  for name, value in values.items()}
+    return values

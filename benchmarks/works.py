@@ -1,0 +1,85 @@
+"""What is measured: networks, image sizes and batches, as configurations that both sides build from."""
+
+import copy
+from typing import NamedTuple
+
+from ml_collections import ConfigDict
+import numpy as np
+
+from configs import classifier_cifar10, classifier_mnist, unet_mp_tr_ce, vae_cifar10, vae_mnist
+
+
+class Work(NamedTuple):
+    """One network at one size.
+
+    Attributes:
+        name: family, width, batch and image size, as in 'unet_w32_b16_128px'.
+        config: of the network that is trained.
+        classifier: of the frozen classifier in its loss; only for a VAE.
+    """
+
+    name: str
+    config: ConfigDict
+    classifier: ConfigDict | None = None
+
+
+def unet(width: int, batch: int, size: int, base=unet_mp_tr_ce, multipliers=(1, 2, 4, 8, 8)) -> Work:
+    """The U-Net of the configuration file `base`."""
+    config = bare(base.get_config(), batch)
+    config.data.image_size = size
+    config.model.update({'width': width, 'multipliers': multipliers})
+    return Work(f'unet_w{width}_b{batch}_{size}px', config)
+
+
+def vae_on_mnist(batch: int) -> Work:
+    return Work(f'vae_mnist_b{batch}', bare(vae_mnist.get_config(), batch), classifier_mnist.get_config())
+
+
+def vae_on_cifar10(width: int, batch: int) -> Work:
+    """The ResNet-9 VAE and its frozen ResNet-9, both `width` channels wide at the first layer."""
+    config, classifier = bare(vae_cifar10.get_config(), batch), classifier_cifar10.get_config()
+    config.model.width = classifier.model.width = width
+    return Work(f'vae_cifar10_w{width}_b{batch}', config, classifier)
+
+
+def bare(config: ConfigDict, batch: int) -> ConfigDict:
+    """The configuration without augmentation, so that both sides do the same work, and without an end."""
+    config.update({'num_epochs': 10 ** 6, 'batch_size': batch, 'eval_batch_size': batch})
+    config.augment.flip = False
+    return config
+
+
+def in_dtype(work: Work, dtype: str) -> Work:
+    """The same work, computed in another type."""
+    work = copy.deepcopy(work)
+    for config in filter(None, (work.config, work.classifier)):
+        config.dtype = dtype
+    return work
+
+
+def models(accelerator: bool) -> list[Work]:
+    """The works of the main table; on CPU with a narrower CIFAR-10 VAE, whose full width takes minutes there."""
+    return [unet(16, 16, 128), unet(32, 16, 128), vae_on_mnist(32), vae_on_mnist(128),
+            vae_on_cifar10(64 if accelerator else 16, 128)]
+
+
+def growth() -> list[Work]:
+    """The same U-Net at growing image sizes, then at growing batches."""
+    sizes = [unet(16, 16, size) for size in (64, 96, 128, 192, 256)]
+    return sizes + [unet(16, batch, 128) for batch in (8, 32, 64)]
+
+
+def tiny() -> list[Work]:
+    """Every kind of work at a size that takes a moment, to see that all is well."""
+    return [unet(4, 4, 32), vae_on_mnist(4), vae_on_cifar10(2, 4)]
+
+
+def arrays(work: Work) -> dict[str, np.ndarray]:
+    """Four batches of random examples, in the form in which the task's `load` has them."""
+    data, rng = work.config.data, np.random.default_rng(0)
+    shape = (4 * work.config.batch_size, data.image_size, data.image_size)
+    channels = len(data.mean) if work.classifier else 3
+    images = rng.integers(0, 256, (*shape, channels), np.uint8)
+    if work.classifier is None:
+        return {'image': images, 'labels': rng.integers(0, 3, shape, np.uint8)}
+    return {'image': images, 'label': rng.integers(0, 10, shape[0], np.int32)}

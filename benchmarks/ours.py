@@ -56,7 +56,7 @@ class VAE(vae_task.VAETask):
     def inputs(self) -> tuple[jax.Array, jax.Array, jax.Array]:
         """An image, a label and noise, of the right shapes."""
         size, channels = self.config.data.image_size, len(self.config.data.mean)
-        return (jnp.zeros((1, size, size, channels)), jnp.zeros(1, jnp.int32),
+        return (jnp.zeros((1, size, size, channels)), jnp.zeros((1, 1), jnp.int32),
                 jnp.zeros((1, self.config.model.latent)))
 
 

@@ -57,9 +57,9 @@ def our_outputs(ours, batch, train):
     def outputs(variables, batch):
         if ours.work.classifier:
             images = standardize(batch['image'] / 255.0, task.config.data)
-            (_, mean, _), _ = task.model(train).apply(variables, images, batch['given'], batch['noise'],
+            (_, mean, _), _ = task.model(train).apply(variables, images, batch['given'][None], batch['noise'],
                                                       mutable=['batch_stats'])
-            return mean
+            return mean[0]
         images, _ = task.augment(batch, None, None)
         return task.model.apply(variables, images, train=train, mutable=['batch_stats'])[0]
 

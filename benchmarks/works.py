@@ -32,12 +32,12 @@ def unet(width: int, batch: int, size: int, base=unet_mp_tr_ce, multipliers=(1, 
 
 
 def vae_on_mnist(batch: int) -> Work:
-    return Work(f'vae_mnist_b{batch}', bare(vae_mnist.get_config(), batch), classifier_mnist.get_config())
+    return Work(f'vae_mnist_b{batch}', plain(vae_mnist.get_config(), batch), classifier_mnist.get_config())
 
 
 def vae_on_cifar10(width: int, batch: int) -> Work:
     """The ResNet-9 VAE and its frozen ResNet-9, both `width` channels wide at the first layer."""
-    config, classifier = bare(vae_cifar10.get_config(), batch), classifier_cifar10.get_config()
+    config, classifier = plain(vae_cifar10.get_config(), batch), classifier_cifar10.get_config()
     config.model.width = classifier.model.width = width
     return Work(f'vae_cifar10_w{width}_b{batch}', config, classifier)
 
@@ -47,6 +47,13 @@ def bare(config: ConfigDict, batch: int) -> ConfigDict:
     config.update({'num_epochs': 10 ** 6, 'batch_size': batch, 'eval_batch_size': batch})
     config.augment.flip = False
     return config
+
+
+def plain(config: ConfigDict, batch: int) -> ConfigDict:
+    """Also without the swap loss, and with the classifier shown the reconstruction as it is."""
+    config.swap_weight = 0.0
+    config.show.update({'scale': 0.0, 'shift': 0.0, 'noise': 0.0})
+    return bare(config, batch)
 
 
 def in_dtype(work: Work, dtype: str) -> Work:

@@ -85,7 +85,9 @@ def test_run_survives_a_stop_and_a_lost_process(tmp_path, alone):
     wait_for(lambda: max(line['step'] for line in read_metrics(tmp_path)) > stopped_at, pair)
     pair[1].kill()
     codes, texts = finish(pair)
-    assert codes[0] not in (0, 2) and 'another process of this run has gone' in texts[0], texts
+    assert codes[0] not in (0, 2), texts
+    # The collective that fails and JAX's watch over the processes race to say it.
+    assert 'another process of this run has gone' in texts[0] or 'another task died' in texts[0], texts
 
     codes, texts = finish(start(tmp_path, 1, 4))
     assert codes == [0], texts

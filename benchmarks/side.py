@@ -58,7 +58,7 @@ def serve(connection, module: str, name: str, args: tuple) -> None:
         served = attempt(connection, lambda: getattr(importlib.import_module(module), name)(*args), False)
         while served is not None:
             method, values = connection.recv()
-            attempt(connection, lambda: getattr(served, method)(*values))
+            attempt(connection, lambda method=method, values=values: getattr(served, method)(*values))
     except (EOFError, KeyboardInterrupt):
         pass
 

@@ -50,8 +50,9 @@ class Checkpoints:
             yield
         except (OSError, ValueError) as error:
             whole = [int(path.name) for path in self.directory.glob('*') if path.name.isdecimal()]
-            raise UserError(f'a checkpoint cannot be written to {self.directory} ({" ".join(str(error).split())[-150:]}); '
-                            f'make room and start again to go on from step {max(whole, default=0)}') from error
+            reason = ' '.join(str(error).split())[-150:]
+            raise UserError(f'a checkpoint cannot be written to {self.directory} ({reason}); make room and start '
+                            f'again to go on from step {max(whole, default=0)}') from error
 
     def restore(self, items: dict[str, Any]) -> dict[str, Any]:
         """Reads the named trees of the latest checkpoint.

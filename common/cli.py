@@ -42,7 +42,7 @@ def parse(argv: list[str]) -> None:
     try:
         rest = flags.FLAGS(argv)[1:]
         if 'config' in flags.FLAGS and flags.FLAGS.config is not None:
-            flags.FLAGS.config.task  # Only at the first use does a file that failed to load say so.
+            _ = flags.FLAGS.config.task  # Only at the first use does a file that failed to load say so.
     except UserError:
         raise
     except OSError as error:

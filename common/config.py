@@ -119,8 +119,9 @@ def save(config: ConfigDict, workdir: pathlib.Path) -> None:
 def check_same(stored: ConfigDict, config: ConfigDict, workdir: pathlib.Path) -> None:
     """Raises UserError naming what differs, apart from where data and classifiers are found."""
     old, new = flatten(stored), flatten(config)
-    differing = [f'{name} was {old.get(name)!r} and is now {new.get(name)!r}'
-                 for name in sorted(old | new, key=lambda name: (name not in new, name not in old, name)) if not is_location(name) and old.get(name) != new.get(name)]
+    names = sorted(old | new, key=lambda name: (name not in new, name not in old, name))
+    differing = [f'{name} was {old.get(name)!r} and is now {new.get(name)!r}' for name in names
+                 if not is_location(name) and old.get(name) != new.get(name)]
     if differing:
         raise UserError(f'{workdir} belongs to another configuration: {"; ".join(differing[:5])}'
                         f'{"; and more" if len(differing) > 5 else ""}. Choose another --workdir')

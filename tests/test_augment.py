@@ -1,13 +1,13 @@
 """Augmentation on the device, image and mask together."""
 
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common.augment import (random_color, random_sampling, reflect, resample_image, resample_labels,
-                            triangle_weights)
+from common.augment import random_color, random_sampling, reflect, resample_image, resample_labels, triangle_weights
 from common.keys import Keys
 
 STILL = {'flip': False, 'scale': 0.0, 'aspect': 0.0, 'shift': 0.0}

@@ -1,6 +1,7 @@
 """Segmentation metrics against plain counting."""
 
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 import jax
 import jax.numpy as jnp

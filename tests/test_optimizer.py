@@ -1,6 +1,7 @@
 """Schedules, weight decay and the moving average."""
 
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 import numpy as np

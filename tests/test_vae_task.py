@@ -241,7 +241,7 @@ def test_metrics_do_not_depend_on_the_batch(config, batch_size):
 def test_missing_classifier_is_said_with_the_command_that_trains_it(config):
     config.classifier_workdir = 'runs/classifier_mnist_demo'
     with pytest.raises(UserError, match=r'train it first: python main.py --config=configs/classifier_mnist.py:demo'):
-        VAETask(config).readers
+        _ = VAETask(config).readers
 
 
 def test_copy_of_a_classifier_that_is_not_whole_is_made_again(config, tmp_path, classifiers):

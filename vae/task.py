@@ -11,9 +11,8 @@ from ml_collections import ConfigDict
 import numpy as np
 from PIL import Image
 
-from common import augment
+from common import augment, data
 from common import config as config_lib
-from common import data
 from common.errors import UserError, check_choice
 from common.evaluate import restore
 from common.keys import Keys
@@ -127,7 +126,7 @@ class VAETask:
         return jnp.where(flip[:, None, None, None], batch['image'][:, :, ::-1], batch['image']).astype(jnp.float32)
 
     def transformed(self, images, batch, keys: Keys) -> jax.Array:
-        """What the frozen classifier is shown `[K, B, S, S, C]`: moved and noised, so that texture does not please it."""
+        """What the frozen classifier is shown `[K, B, S, S, C]`: moved and noised, lest texture please it."""
         options, size = self.config.show, self.config.data.image_size
         if not (options.scale or options.shift or options.noise):
             return images
@@ -274,7 +273,6 @@ class VAETask:
         """Latents `[..., Z]` to images `[..., S, S, C]` in `[0, 1]`."""
         images = jax.jit(lambda z: self.bound(variables)(z, method='decode'))(latents)
         return np.asarray(unstandardize(images, self.config.data))
-
 
     @property
     def channels(self) -> int:

@@ -27,7 +27,7 @@ def test_learning_rate_warms_up_and_falls(options, name, half, end):
     np.testing.assert_allclose(measured, [0, 0.01, 0.02, half, end], atol=1e-7)
 
 
-@given(peak=st.floats(1e-5, 1, width=32), warmup=st.floats(0, 0.99), steps=st.integers(1, 1000),
+@given(peak=st.floats(2 ** -16, 1, width=32), warmup=st.floats(0, 0.99), steps=st.integers(1, 1000),
        name=st.sampled_from(['cosine', 'linear', 'constant']), part=st.floats(0, 1))
 def test_learning_rate_stays_between_0_and_its_peak(peak, warmup, steps, name, part):
     options = ConfigDict({'learning_rate': peak, 'warmup_fraction': warmup, 'schedule': name})

@@ -288,7 +288,7 @@ def test_memory_is_flat_over_a_thousand_steps(config, tmp_path):
 
     with train.StopRequest() as stop:
         MeasuredRun(task, tmp_path, stop).go()
-    assert max(resident) == 999 and resident[999] - resident[300] < 30, resident
+    assert max(resident) == 999 and resident[999] - resident[300] < 60, resident
     assert task.traces == {16: 2}
 
 

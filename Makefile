@@ -14,7 +14,7 @@ demo: .venv/ready  ## Train both families on embedded data, evaluate from the ch
 test: .venv/ready-dev  ## The whole test suite.
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests
 
-soak: .venv/ready-dev  ## A run that is killed fifty times; half an hour.
+soak: .venv/ready-dev  ## A run that is killed fifty times, at random moments and in mid-save.
 	KILLS=50 $(BIN)/python -m pytest -q -s tests/test_kill.py
 
 bench: .venv/ready-bench  ## Speed beside PyTorch, after a check that both compute the same.

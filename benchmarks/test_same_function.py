@@ -20,7 +20,7 @@ from common.keys import Keys
 from configs import unet_mp_tr_ce, unet_mp_tr_dice, unet_strconv_tr_ce, unet_strconv_ups_dice
 from vae.classifier import standardize
 
-OUTPUTS, GRADIENTS = 1e-4, 1e-3  # Largest difference in outputs, of the largest; that of a layer's gradient, in its norm.
+OUTPUTS, GRADIENTS = 1e-4, 1e-3  # Largest difference: of outputs, by the largest; of a gradient, by norm.
 VARIANTS = (unet_mp_tr_ce, unet_mp_tr_dice, unet_strconv_tr_ce, unet_strconv_ups_dice)
 WORKS = [works.unet(4, 4, 16, variant, (1, 2, 4)) for variant in VARIANTS] + [
     works.vae_on_mnist(8), works.vae_on_cifar10(4, 8)]

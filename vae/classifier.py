@@ -52,7 +52,7 @@ class ClassifierTask:
 
     def init(self, key: jax.Array) -> tuple[dict[str, Any], dict]:
         """Variables for training, and constants (none)."""
-        size, channels = self.config.data.image_size, len(self.config.data.mean)
+        size, channels = self.config.data.image_size, self.channels
         return self.model(train=False).init(key, jnp.zeros((1, size, size, channels))), {}
 
     def stage(self, progress: float) -> None:

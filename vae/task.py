@@ -54,7 +54,7 @@ class VAETask:
         return {name: classifier_task(self.config[f'{name}_workdir'], self.config) for name in READERS.values()}
 
     def model(self, train: bool) -> ConditionalVAE:
-        return build(self.config, len(self.config.data.mean), Mode(train, jnp.dtype(self.config.dtype), AXIS))
+        return build(self.config, self.channels, Mode(train, jnp.dtype(self.config.dtype), AXIS))
 
     def load(self, split: str) -> dict[str, np.ndarray]:
         """All examples of a split; but for training, each with another one's image as `partner`."""
@@ -63,7 +63,7 @@ class VAETask:
 
     def init(self, key: jax.Array) -> tuple[dict[str, Any], dict[str, Any]]:
         """Variables for training, and the frozen classifiers as constants."""
-        size, channels = self.config.data.image_size, len(self.config.data.mean)
+        size, channels = self.config.data.image_size, self.channels
         variables = self.model(train=False).init(key, jnp.zeros((1, size, size, channels)),
                                                  jnp.zeros((1, 1), jnp.int32), jnp.zeros((1, self.config.model.latent)))
         constants = {name: restore(task, pathlib.Path(self.config[f'{name}_workdir']), Devices())[0]
@@ -210,7 +210,7 @@ class VAETask:
         metrics = {'loss': means['total'], **means}
         if 'swaps' not in sums:
             return metrics
-        dimensions = self.config.data.image_size ** 2 * len(self.config.data.mean)
+        dimensions = self.config.data.image_size ** 2 * self.channels
         nats = (means['kl'] - means['reconstruction']) / dimensions + float(np.mean(np.log(self.config.data.std)))
         metrics |= {'psnr': -10 * float(np.log10(means['mse'])),
                     'bits_per_dim': (nats + float(np.log(256))) / float(np.log(2))}
@@ -224,7 +224,7 @@ class VAETask:
         for pairs in ('kept', 'shuffled'):
             values = style.correlations(sums[f'style_{pairs}'])
             metrics |= {f'style/{name}/{pairs}': float(x) for name, x in zip(
-                style.names(len(self.config.data.mean)), values, strict=True)}
+                style.names(self.channels), values, strict=True)}
         return metrics
 
     def figures(self, variables, constants, examples, keys: Keys) -> dict[str, np.ndarray]:

@@ -8,6 +8,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import socket
 import tempfile
 
@@ -172,3 +173,37 @@ def train_steps(task, steps, *, devices=None, dispatch=1):
         state, sums = trainer(state, constants, step, dispatch)
         summaries.append(task.summarize(jax.tree.map(np.asarray, sums)))
     return trainer, state, summaries
+
+
+def stopped_run(task, workdir, step):
+    """A run that gets SIGTERM once it has done `step` steps."""
+    from common import train
+    from common.errors import Interrupted
+
+    class StoppedRun(train.Run):
+        def advance(self):
+            super().advance()
+            if self.step == step:
+                signal.raise_signal(signal.SIGTERM)
+
+    with train.StopRequest() as stop, pytest.raises(Interrupted, match=f'step {step} by SIGTERM') as caught:
+        StoppedRun(task, workdir, stop).go()
+    assert caught.value.signum == signal.SIGTERM
+
+
+def saved_arrays(task, workdir):
+    """The latest checkpoint, whole."""
+    from common import data, parallel, train
+    from common.checkpoint import Checkpoints
+    devices = parallel.Devices()
+    trainer = train.Trainer(task, data.Feed(task.load('train'), devices), devices)
+    template = train.to_items(devices.replicate(trainer.init()[0]))
+    with Checkpoints(workdir) as checkpoints:
+        return jax.tree.map(np.asarray, checkpoints.restore(template))
+
+
+def metric_lines(workdir):
+    """metrics.jsonl without its times."""
+    from common.writers import read_metrics
+    return [{name: value for name, value in line.items() if name not in ('images_per_second', 'seconds')}
+            for line in read_metrics(workdir)]

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-from common.writers import read_metrics
+from tests.conftest import metric_lines
 
 ROOT = pathlib.Path(__file__).parent.parent
 KILLS = int(os.environ.get('KILLS', '3'))
@@ -52,11 +52,6 @@ def kill_once(workdir, chance):
     process.kill()
     assert process.wait() == -9, 'the run came to its end before it was killed; raise EPOCHS'
     return is_saving(workdir)
-
-
-def metric_lines(workdir):
-    return [{name: value for name, value in line.items() if name not in ('images_per_second', 'seconds')}
-            for line in read_metrics(workdir)]
 
 
 def test_killed_run_goes_on_as_if_it_had_not_been(tmp_path):

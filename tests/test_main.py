@@ -41,21 +41,27 @@ def tags_of(workdir):
         {tag for tag in events.summary_metadata if tag.startswith('_hparams_')})
 
 
+def stop(command, workdir, signum):
+    """Starts a run, sends it a signal once it trains, and returns the step that it saved."""
+    metrics = workdir / 'metrics.jsonl'
+    before = metrics.read_text() if metrics.exists() else ''
+    process = start(*command)
+    while not metrics.exists() or len(metrics.read_text()) <= len(before):
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.02)
+    process.send_signal(signum)
+    assert f'by {signum.name}; the state is saved' in process.communicate()[1].splitlines()[-1]
+    assert process.returncode == 128 + signum
+    return max(int(path.name) for path in (workdir / 'checkpoints').iterdir())
+
+
 def test_run_is_stopped_continued_and_evaluated(pets, tmp_path):
     command = [*TINY, f'--workdir={tmp_path}']
-    first = start(*command)
-    while not (tmp_path / 'metrics.jsonl').exists() or not (tmp_path / 'metrics.jsonl').read_text():
-        assert first.poll() is None, first.communicate()[1]
-        time.sleep(0.02)
-    first.send_signal(signal.SIGTERM)
-    assert 'by SIGTERM; the state is saved' in first.communicate()[1].splitlines()[-1]
-    assert first.returncode == 128 + signal.SIGTERM
-    stopped_at = int(max((tmp_path / 'checkpoints').iterdir(), key=lambda path: int(path.name)).name)
-    assert 0 < stopped_at < 128
+    assert 0 < stop(command, tmp_path, signal.SIGTERM) < stop(command, tmp_path, signal.SIGINT) < 128
 
-    second = start(*command)
-    printed, errors = second.communicate()
-    assert second.returncode == 0, errors
+    last = start(*command)
+    printed, errors = last.communicate()
+    assert last.returncode == 0, errors
     lines = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
     assert [line['step'] for line in lines if line['split'] == 'train'] == [*range(2, 129, 2)]
     assert tags_of(tmp_path) == TAGS

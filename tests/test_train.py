@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import signal
+import time
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +12,11 @@ import numpy as np
 import pytest
 
 from common import config as config_lib
-from common import data, evaluate, train
-from common.checkpoint import Checkpoints
-from common.errors import Diverged, Interrupted, UserError
+from common import evaluate, train
+from common.errors import Diverged, UserError
 from common.parallel import Devices
 from common.writers import read_metrics
-from tests.conftest import make_tiny_task, train_steps
+from tests.conftest import make_tiny_task, metric_lines, saved_arrays, stopped_run, train_steps
 from unet.losses import LOSSES
 
 GOLDEN_LOSS = {'cross_entropy': 1.09623206, 'dice': 0.68250817}
@@ -50,38 +50,9 @@ def straight_run(straight, growing_task):
     return straight, json.loads((straight / 'results.json').read_text())
 
 
-def stopped_run(task, workdir, step):
-    """A run that gets SIGTERM once it has done `step` steps."""
-    class StoppedRun(train.Run):
-        def advance(self):
-            super().advance()
-            if self.step == step:
-                signal.raise_signal(signal.SIGTERM)
-
-    with train.StopRequest() as stop, pytest.raises(Interrupted, match=f'step {step} by SIGTERM') as caught:
-        StoppedRun(task, workdir, stop).go()
-    assert caught.value.signum == signal.SIGTERM
-
-
-def saved_arrays(task, workdir):
-    devices = Devices()
-    trainer = train.Trainer(task, data.Feed(task.load('train'), devices), devices)
-    template = train.to_items(devices.replicate(trainer.init()[0]))
-    with Checkpoints(workdir) as checkpoints:
-        return jax.tree.map(np.asarray, checkpoints.restore(template))
-
-
 def assert_close(tree, expected):
     """Adam divides by gradients that may be nearly zero, which enlarges rounding."""
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), tree, expected)
-
-
-def metric_lines(workdir):
-    lines = read_metrics(workdir)
-    for line in lines:
-        line.pop('images_per_second', None)
-        line.pop('seconds')
-    return lines
 
 
 @pytest.mark.parametrize('step', [3, 4, 9])
@@ -96,6 +67,16 @@ def test_interrupted_run_ends_as_if_it_had_not_been(straight_run, growing_task, 
     moved = jax.tree.map(lambda a, b: np.any(a != b), *(x['training']['params'] for x in (before, after)))
     assert all(jax.tree.leaves(moved)) == (step < 9)
     assert metric_lines(tmp_path) == metric_lines(workdir)
+
+
+def test_second_signal_acts_at_once():
+    with train.StopRequest() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(train.StopAsked):
+            stop.poll()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
 
 
 def test_finished_run_does_no_step_but_evaluates(straight_run, growing_task, monkeypatch):

@@ -14,6 +14,7 @@ from common.errors import UserError
 from common.keys import Keys
 from common.parallel import AXIS, Devices
 from configs import classifier_mnist, judge_mnist, vae_mnist
+from tests.conftest import metric_lines, saved_arrays, stopped_run, train_steps
 from vae.classifier import ClassifierTask, standardize, unstandardize
 from vae.task import VAETask
 
@@ -223,6 +224,26 @@ def test_run_leaves_the_classifier_alone_and_its_workdir_is_enough(config, tmp_p
     assert {'swaps.png', 'reconstructions.png', 'wrong_labels.png', 'samples.png', 'interpolation.png',
             'curves.png'} <= {path.name for path in (workdir / 'figures').iterdir()}
     assert results['num_examples'] == 23 and json.loads((workdir / 'results.json').read_text()) == results
+
+
+def test_number_of_devices_changes_nothing_but_rounding(task):
+    outcomes = []
+    for count in (1, 2, 4):
+        _, state, summaries = train_steps(task, 3, devices=jax.devices()[:count])
+        outcomes.append((summaries, state.params, state.average))
+    for outcome in outcomes[1:]:
+        # Adam divides by gradients that may be nearly zero, which enlarges rounding.
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), outcome, outcomes[0])
+
+
+@pytest.mark.parametrize('step', [3, 5, 10])
+def test_interrupted_run_ends_as_if_it_had_not_been(task, tmp_path, step):
+    whole, stopped = tmp_path / 'whole', tmp_path / 'stopped'
+    results = train.train(task, whole)
+    stopped_run(task, stopped, step)
+    assert train.train(task, stopped) == results
+    jax.tree.map(np.testing.assert_array_equal, saved_arrays(task, stopped), saved_arrays(task, whole))
+    assert metric_lines(stopped) == metric_lines(whole)
 
 
 @pytest.mark.parametrize('batch_size', [1, 7, 64])

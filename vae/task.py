@@ -68,7 +68,7 @@ class VAETask:
                                                  jnp.zeros((1, 1), jnp.int32), jnp.zeros((1, self.config.model.latent)))
         constants = {name: restore(task, pathlib.Path(self.config[f'{name}_workdir']), Devices())[0]
                      for name, task in self.readers.items()}
-        return variables, constants
+        return variables, jax.tree.map(np.asarray, constants)  # For the caller's devices, which may be others.
 
     def stage(self, progress: float) -> None:
         """Training has one stage."""

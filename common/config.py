@@ -69,15 +69,21 @@ def adopt(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Makes `workdir` one of this configuration, with copies of the work directories that it names.
 
     Raises:
-        UserError: as `save`; or a run that the configuration names is not finished.
+        UserError: as `save` and `locked`; or a run that the configuration names is not finished.
     """
-    save(config, workdir)
+    with locked(workdir):  # A run that is at work there keeps its configuration and its copies.
+        save(config, workdir)
+        adopt_copies(config, workdir)
+
+
+def adopt_copies(config: ConfigDict, workdir: pathlib.Path) -> None:
+    """Copies the work directories that `config` names into `workdir`. Raises UserError where one is not finished."""
     begun = any((workdir / 'checkpoints').glob('*'))
     for key in [key for key in config if key.endswith('_workdir')]:
         source, copy = pathlib.Path(config[key]), workdir / key.removesuffix('_workdir')
         if begun and (copy / FILE).exists() or source.resolve() == copy.resolve() or not source.exists():
             continue
-        if not (source / 'results.json').exists():
+        if not all((source / name).exists() for name in ('results.json', 'checkpoints', FILE)):
             raise UserError(f'the run in {source} has not come to its end; finish it first')
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(source / 'checkpoints', copy / 'checkpoints')

@@ -161,6 +161,8 @@ def test_images_grow_from_start_size_to_full_size(config):
     stages = [make_tiny_task(config).stage(progress) for progress in np.linspace(0, 0.999, 50)]
     assert stages == sorted(stages) and stages[0] == 32
     assert set(stages[25:]) == {64} and len(set(stages[:25])) > 3
+    config.augment.start_size = 64
+    assert make_tiny_task(config).stage(0) == 64
 
 
 @pytest.mark.parametrize('name', LOSSES)

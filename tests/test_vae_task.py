@@ -265,6 +265,21 @@ def test_missing_classifier_is_said_with_the_command_that_trains_it(config):
         _ = VAETask(config).readers
 
 
+def test_run_that_is_no_classifier_is_refused(config, vae_runs):
+    config.classifier_workdir = str(vae_runs / 'vae')
+    with pytest.raises(UserError, match='is no classifier'):
+        _ = VAETask(config).readers
+
+
+def test_running_run_keeps_its_configuration(config, tmp_path):
+    config_lib.adopt(config, tmp_path)
+    before = (tmp_path / 'config.json').read_bytes()
+    config.seed += 1
+    with config_lib.locked(tmp_path), pytest.raises(UserError, match='another run is at work'):
+        config_lib.adopt(config, tmp_path)
+    assert (tmp_path / 'config.json').read_bytes() == before
+
+
 def test_copy_of_a_classifier_that_is_not_whole_is_made_again(config, tmp_path, classifiers):
     half = tmp_path / 'classifier'
     shutil.copytree(classifiers / 'classifier' / 'checkpoints', half / 'checkpoints')

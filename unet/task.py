@@ -69,11 +69,11 @@ class SegmentationTask:
     def stage(self, progress: float) -> int:
         """The image size at which to train, given the fraction of training that is behind.
 
-        Sizes grow in steps of the smallest one that halves evenly: most of what a network learns early is
+        Sizes grow in steps of twice the smallest one that halves evenly: most of what a network learns early is
         coarse, and an image of half the size costs a quarter.
         """
         final, start = self.config.data.image_size, self.config.augment.start_size
-        if not start or progress >= self.config.augment.grow_fraction:
+        if not start or start == final or progress >= self.config.augment.grow_fraction:
             return final
         step = 2 ** (len(self.config.model.multipliers) - 1) * 2
         sizes = np.arange(start, final, step)

@@ -300,6 +300,8 @@ def classifier_task(workdir: str, config: ConfigDict) -> ClassifierTask:
         raise UserError(f'there is no trained classifier in {workdir or "(no folder named)"}; train it first: '
                         f'python main.py --config=configs/{name}.py{demo} --workdir={workdir}')
     stored = config_lib.load(path)
+    if stored.get('task') != 'classifier':
+        raise UserError(f'the run in {workdir} is no classifier; name one that configs/classifier_*.py trained')
     if stored.data.image_size != config.data.image_size or len(stored.data.mean) != len(config.data.mean):
         raise UserError(f'the classifier in {workdir} was trained on {stored.data.name}, whose images have '
                         f'another shape than those of {config.data.name}; name another one')

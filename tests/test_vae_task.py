@@ -265,6 +265,17 @@ def test_missing_classifier_is_said_with_the_command_that_trains_it(config):
         _ = VAETask(config).readers
 
 
+@pytest.mark.parametrize('values, message', [
+    ({'model.encoder': 'resnet9', 'data.image_size': 28}, 'do not halve 3 times'),
+    ({'model.width': 1}, 'model.width is 1'),
+    ({'importance_samples': -1}, 'importance_samples is -1'),
+])
+def test_network_that_cannot_be_built_is_refused(config, values, message):
+    config.update_from_flattened_dict(values)
+    with pytest.raises(UserError, match=message):
+        VAETask(config)
+
+
 def test_run_that_is_no_classifier_is_refused(config, vae_runs):
     config.classifier_workdir = str(vae_runs / 'vae')
     with pytest.raises(UserError, match='is no classifier'):

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from common import augment, data
-from common.errors import UserError, check_choice
+from common.errors import UserError
 from common.keys import Keys
 from common.layers import Mode
 from common.page import Picture
@@ -19,7 +19,7 @@ from common.parallel import AXIS
 from vae import figures, synthetic  # noqa: F401  (importing synthetic registers it with TFDS)
 from vae.losses import label_nll
 from vae.model import Classifier
-from vae.networks import ENCODERS
+from vae.networks import ENCODERS, check_shape
 
 CLASSES = 10
 LABELS = tuple(map(str, range(CLASSES)))
@@ -39,7 +39,7 @@ class ClassifierTask:
     figure_examples = 64
 
     def __post_init__(self):
-        check_choice('model.encoder', self.config.model.encoder, ENCODERS)
+        check_shape(self.config.model, self.config.data.image_size)
 
     def model(self, train: bool) -> Classifier:
         model = self.config.model

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from common.errors import UserError, check_choice
 from common.layers import Mode, TransposedConv, conv_norm, conv_norm_relu, max_pool
 
 
@@ -171,6 +172,17 @@ class ResNet34Decoder(nn.Module):
         return to_image(x, self.channels)
 
 
+def check_shape(model, size: int) -> None:
+    """Raises UserError unless images of this size halve as often as the encoder of a `model` section does it."""
+    check_choice('model.encoder', model.encoder, ENCODERS)
+    factor = 2 ** HALVINGS[model.encoder]
+    if size % factor:
+        raise UserError(f'images of {size} pixels do not halve {HALVINGS[model.encoder]} times for model.encoder='
+                        f'{model.encoder}; choose another one, or data.image_size as a multiple of {factor}')
+    if model.width < 2:
+        raise UserError(f'model.width is {model.width}; it must be at least 2')
+
+
 def to_map(z: jax.Array, side: int, features: int, mode: Mode) -> jax.Array:
     """Latents `[B, Z]` to the feature map `[B, side, side, features]` that a decoder starts from."""
     x = nn.Dense(side * side * features, dtype=mode.dtype)(z)
@@ -182,6 +194,7 @@ def to_image(x: jax.Array, channels: int) -> jax.Array:
     return nn.Conv(channels, (3, 3))(x.astype(jnp.float32))
 
 
+HALVINGS = {'small': 2, 'plain': 2, 'resnet9': 3, 'resnet34': 3}
 ENCODERS: dict[str, Callable] = {'small': SmallEncoder, 'resnet9': ResNet9, 'resnet34': ResNet34,
                                  'plain': PlainNet}
 DECODERS: dict[str, Callable] = {'small': SmallDecoder, 'resnet9': ResNet9Decoder,

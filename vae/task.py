@@ -23,7 +23,7 @@ from vae import figures, report, style
 from vae.classifier import CLASSES, LABELS, ClassifierTask, decode_example, standardize, unstandardize
 from vae.losses import gaussian_log_likelihood, kl_divergence, label_nll
 from vae.model import ConditionalVAE, Posterior, build
-from vae.networks import DECODERS
+from vae.networks import DECODERS, check_shape
 
 READERS = {'frozen': 'classifier', 'judge': 'judge'}  # Name in the metrics: name among the constants.
 
@@ -45,6 +45,9 @@ class VAETask:
 
     def __post_init__(self):
         check_choice('model.encoder', self.config.model.encoder, DECODERS)
+        check_shape(self.config.model, self.config.data.image_size)
+        if self.config.importance_samples < 0:
+            raise UserError(f'importance_samples is {self.config.importance_samples}; it must not be negative')
         if not 0 <= self.config.wrong_label_rate <= 1:
             raise UserError(f'wrong_label_rate is {self.config.wrong_label_rate}; choose it in [0, 1]')
 

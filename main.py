@@ -17,8 +17,8 @@ from common import cli
 from common import config as config_lib
 from common.errors import UserError
 
-TASKS = {'unet': ('unet.task', 'SegmentationTask'), 'vae': ('vae.task', 'VAETask'),
-         'classifier': ('vae.classifier', 'ClassifierTask')}
+TASKS = {'unet': ('unet.task', 'SegmentationTask', 'unet_mp_tr_ce'), 'vae': ('vae.task', 'VAETask', 'vae_mnist'),
+         'classifier': ('vae.classifier', 'ClassifierTask', 'classifier_mnist')}  # And a file with all of its keys.
 MODES = ('train', 'eval', 'sweep', 'report', 'predict', 'export', 'serve')
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'Configuration file, e.g. configs/unet_mp_tr_ce.py; '
@@ -35,22 +35,22 @@ DISTRIBUTED = flags.DEFINE_string('distributed', '', 'To be one of several proce
 
 def main() -> None:
     from common import evaluate, parallel, report, sweep  # After the flags: importing JAX takes a second.
-    parallel.join(DISTRIBUTED.value)
     mode, output = MODE.value, pathlib.Path(OUTPUT.value or MODE.value)
-    if mode == 'report':
-        print(f'the report is in {report.write(sorted(glob.glob(RUNS.value)), output, make_task)}')
-        return
-    workdir = find_workdir()
-    if mode == 'sweep':
-        sweep.run(sweep.cells(CONFIG.value, sweep.read_axes(flags.FLAGS['config'])), workdir, make_task, train_run)
-        print(f"compare them: python main.py --mode=report --runs='{workdir}/*'")
-    elif mode in ('train', 'eval'):
-        results = (train_run(CONFIG.value or config_lib.load(workdir), workdir) if mode == 'train' else
-                   evaluate.evaluate(make_task(config_lib.agreed(CONFIG.value, workdir)), workdir))
-        print(json.dumps(results, indent=2, sort_keys=True))
-        print(f'results and pictures are in {workdir} and {workdir / "figures"}')
-    else:
-        use(workdir, output)
+    with parallel.joined(DISTRIBUTED.value):
+        workdir = None if mode == 'report' else find_workdir()
+        if mode == 'report':
+            print(f'the report is in {report.write(sorted(glob.glob(RUNS.value)), output, make_task)}')
+        elif mode == 'sweep':
+            configs = sweep.cells(CONFIG.value, sweep.read_axes(flags.FLAGS['config']))
+            sweep.run(configs, workdir, make_task, train_run)
+            print(f"compare them: python main.py --mode=report --runs='{workdir}/*'")
+        elif mode in ('train', 'eval'):
+            results = (train_run(CONFIG.value or config_lib.load(workdir), workdir) if mode == 'train' else
+                       evaluate.evaluate(make_task(config_lib.agreed(CONFIG.value, workdir)), workdir))
+            print(json.dumps(results, indent=2, sort_keys=True))
+            print(f'results and pictures are in {workdir} and {workdir / "figures"}')
+        else:
+            use(workdir, output)
 
 
 def train_run(config, workdir: pathlib.Path) -> dict:
@@ -90,8 +90,8 @@ def make_task(config):
     """The task that a configuration names."""
     if config.get('task') not in TASKS:
         raise UserError(f'task is {config.get("task")!r}; choose one of {", ".join(TASKS)}')
-    config_lib.check(config)
-    module, name = TASKS[config.task]
+    module, name, file = TASKS[config.task]
+    config_lib.check(config, importlib.import_module(f'configs.{file}').get_config())
     return getattr(importlib.import_module(module), name)(config)
 
 

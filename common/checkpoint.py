@@ -11,6 +11,8 @@ import orbax.checkpoint as ocp
 
 from common.errors import UserError
 
+KEEP = 2  # Checkpoints: where the last one is damaged, there is one before it.
+
 
 class Checkpoints:
     """Saves and restores the state of a run; saving goes on in the background.
@@ -19,10 +21,10 @@ class Checkpoints:
     array is stored with it and compared when it is read.
     """
 
-    def __init__(self, workdir: pathlib.Path, keep: int = 2):
+    def __init__(self, workdir: pathlib.Path, read_only: bool = False):
         self.directory = (workdir / 'checkpoints').absolute()
         self.manager = ocp.CheckpointManager(self.directory, options=ocp.CheckpointManagerOptions(
-            max_to_keep=keep, create=True, enable_async_checkpointing=True))
+            max_to_keep=KEEP, create=not read_only, read_only=read_only, enable_async_checkpointing=True))
 
     def __enter__(self):
         return self
@@ -71,6 +73,8 @@ class Checkpoints:
                 **{name: ocp.args.StandardRestore(tree) for name, tree in items.items()},
                 checksums=ocp.args.JsonRestore()))
             found = checksums({name: stored[name] for name in items})
+        except (MemoryError, PermissionError, jax.errors.JaxRuntimeError):
+            raise
         except Exception as error:  # Whatever orbax and tensorstore raise on what they cannot read.
             raise self.damaged(step, f'{type(error).__name__}: {error}') from error
         wrong = sorted(name for name in found if found[name] != stored['checksums'].get(name))

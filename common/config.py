@@ -13,18 +13,17 @@ from ml_collections import ConfigDict
 
 from common.errors import UserError, check_choice
 
-FILE = 'config.json'
+FILE, RESULTS = 'config.json', 'results.json'
 CANNOT_WRITE = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.EROFS)
-REQUIRED = ('dtype', 'num_epochs', 'batch_size', 'eval_batch_size', 'log_every_steps', 'seed', 'eval_every_epochs',
-            'steps_per_dispatch', 'data.image_size', 'data.validation_examples')
 
 
-def check(config: ConfigDict) -> None:
-    """Raises UserError for values that no task can work with."""
+def check(config: ConfigDict, complete: ConfigDict) -> None:
+    """Raises UserError for values that no task can work with, or for a key of `complete` that is missing."""
     flat = flatten(config)
-    missing = [name for name in REQUIRED if name not in flat]
+    missing = sorted(set(flatten(complete)) - set(flat))
     if missing:
-        raise UserError(f'the configuration lacks {missing[0]}; compare it with those in configs/')
+        raise UserError(f'the configuration lacks {missing[0]}: it is of another version or changed by hand; compare '
+                        'it with those in configs/')
     check_choice('dtype', config.dtype, ('float32', 'bfloat16'))
     for name in ('num_epochs', 'batch_size', 'eval_batch_size', 'log_every_steps', 'data.image_size'):
         if flat[name] < 1:
@@ -80,14 +79,42 @@ def adopt_copies(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Copies the work directories that `config` names into `workdir`. Raises UserError where one is not finished."""
     begun = any((workdir / 'checkpoints').glob('*'))
     for key in [key for key in config if key.endswith('_workdir')]:
-        source, copy = pathlib.Path(config[key]), workdir / key.removesuffix('_workdir')
-        if begun and (copy / FILE).exists() or source.resolve() == copy.resolve() or not source.exists():
+        copy = workdir / key.removesuffix('_workdir')
+        if begun and (copy / FILE).exists():
             continue
-        if not all((source / name).exists() for name in ('results.json', 'checkpoints', FILE)):
-            raise UserError(f'the run in {source} has not come to its end; finish it first')
-        shutil.rmtree(copy, ignore_errors=True)
-        shutil.copytree(source / 'checkpoints', copy / 'checkpoints')
-        shutil.copy(source / FILE, copy / FILE)  # Last: it says that the copy is whole.
+        source = finished_run(config, key)
+        if source.resolve() != copy.resolve():
+            shutil.rmtree(copy, ignore_errors=True)
+            shutil.copytree(source / 'checkpoints', copy / 'checkpoints')
+            shutil.copy(source / RESULTS, copy)
+            shutil.copy(source / FILE, copy)  # Last: it says that the copy is whole.
+
+
+def finished_run(config: ConfigDict, key: str) -> pathlib.Path:
+    """The work directory that `config` names under `key`. Raises UserError where no finished run is there."""
+    path = pathlib.Path(config[key])
+    if not config[key] or not (path / FILE).exists():
+        raise UserError(f'{key} is {config[key]!r}, where no run is; {how_to_train(path)}')
+    if not is_finished(path):
+        raise UserError(f'{key}: the run in {path} has not come to its end; start it again to finish it')
+    return path
+
+
+def how_to_train(workdir: pathlib.Path) -> str:
+    """What to do about a work directory without a run, which may be named after its configuration."""
+    file = pathlib.Path('configs', f'{workdir.name.removesuffix("_demo")}.py')
+    if not file.exists():
+        return 'name the folder of a finished run'
+    variant = ':demo' if workdir.name.endswith('_demo') else ''
+    return f'train it first: python main.py --config={file}{variant} --workdir={workdir}'
+
+
+def is_finished(workdir: pathlib.Path) -> bool:
+    """Whether the run's last step was evaluated."""
+    try:
+        return json.loads((workdir / RESULTS).read_text())['finished']
+    except (FileNotFoundError, ValueError, TypeError, KeyError):  # A damaged one: training again evaluates again.
+        return False
 
 
 @contextlib.contextmanager
@@ -103,8 +130,8 @@ def locked(workdir: pathlib.Path):
     except OSError as error:
         if error.errno not in CANNOT_WRITE:
             raise
-        raise UserError(f'cannot write to {workdir} ({error.strerror}); make room and start again, or choose another '
-                        '--workdir') from error
+        raise UserError(f'no access to {error.filename or workdir} ({error.strerror}); mend that and start again, or '
+                        'choose another --workdir') from error
 
 
 def save(config: ConfigDict, workdir: pathlib.Path) -> None:

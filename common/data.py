@@ -21,35 +21,37 @@ CACHE_FORMAT = 1  # Raise it when decoding changes, so that old caches are left 
 DEVICE_SHARE = 0.3  # Of an accelerator's memory that a data set may take.
 
 
-def load(config, split: str, decode: Callable[[dict, int], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def load(config, split: str, decode: Callable[[dict, int], dict[str, np.ndarray]],
+         features: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
     """Reads a whole split, prepares it first where that was never done, and keeps a decoded copy on disk.
 
     Args:
         config: the `data` section: `name`, `dir`, `manual_dir`, `image_size`, `validation_examples`.
         split: 'train', 'validation' (the last `validation_examples` of the training split) or 'test'.
         decode: one TFDS example and the image size to a dictionary of arrays.
+        features: those that `decode` reads, with the last axis of their shapes, e.g. `{'image': (3,)}`.
     Returns:
         The decoded examples, stacked along a new first axis, in the data set's own order.
     Raises:
-        UserError: the data set is not there and cannot be had, or has no examples.
+        UserError: the data set is not there and cannot be had, has no examples, or is of another kind.
     """
     builder = prepared_builder(config)
+    found = {name: feature.shape[-1:] for name, feature in builder.info.features.items() if name in features}
+    if found != features:
+        raise UserError(f'{config.name} has other features than this task reads: {found}, not {features}; '
+                        'choose another data.name or --config')
     source = open_split(builder, tfds_split(config, split))
     cache = cache_path(builder, config, split)
-    if cache.exists():
-        try:
-            with cache.open('rb') as file, np.load(file) as arrays:
-                return dict(arrays)
-        except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
-            notice(f'decoding {config.name} again: the copy in {cache} is damaged ({error})')
+    try:
+        with cache.open('rb') as file, np.load(file) as arrays:
+            return dict(arrays)
+    except FileNotFoundError:
+        pass
+    except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
+        notice(f'decoding {config.name} again: the copy in {cache} cannot be read ({error})')
     arrays = decode_all(source, lambda example: decode(example, config.image_size))
     save_cache(cache, arrays)
     return arrays
-
-
-def count(config, split: str) -> int:
-    """How many examples a split has, without decoding them. Raises UserError as `load` does."""
-    return len(open_split(prepared_builder(config), tfds_split(config, split)))
 
 
 def open_split(builder: tfds.core.DatasetBuilder, split: str):
@@ -82,8 +84,9 @@ def prepared_builder(config) -> tfds.core.DatasetBuilder:
     except tfds.core.DatasetNotFoundError as error:
         raise UserError(f'TFDS knows no data set {config.name!r}; {advice}') from error
     except ValueError as error:
-        raise UserError(f'{config.name} in {config.dir or "the TFDS folder"} was prepared in another format; '
-                        'prepare it as array_record: set data.dir to an empty folder') from error
+        reason = str(error).strip().splitlines()[0][:150]
+        raise UserError(f'{config.name} in {config.dir or "the TFDS folder"} cannot be opened as array_record '
+                        f'({reason}); set data.dir to an empty folder to prepare it anew') from error
     if builder.is_prepared():
         return builder
     notice(f'preparing {config.name} in {builder.data_path}; this is done once')
@@ -158,6 +161,11 @@ def resize_image(image: np.ndarray, size: int) -> np.ndarray:
 def resize_labels(labels: np.ndarray, size: int) -> np.ndarray:
     """uint8 `[H, W]` to `[size, size]`, nearest neighbour: no new value appears."""
     return np.asarray(Image.fromarray(labels).resize((size, size), Image.Resampling.NEAREST))
+
+
+def total_steps(config, size: int) -> int:
+    """The optimizer's steps of a whole run on `size` training examples."""
+    return config.num_epochs * size // config.batch_size
 
 
 @functools.lru_cache(maxsize=2)  # A step needs one epoch's, or two.

@@ -1,6 +1,7 @@
 """Exact metrics over a whole split: every example counts once, whatever the batch size."""
 
 from collections.abc import Callable
+import contextlib
 import pathlib
 from typing import Any
 
@@ -11,10 +12,8 @@ from common import config as config_lib
 from common import data
 from common.checkpoint import Checkpoints
 from common.keys import Keys
-from common.parallel import Devices, first_before_others, is_first
+from common.parallel import Devices, first_before_others, is_first, on_first
 from common.writers import save_images
-
-RESULTS = 'results.json'
 
 
 class Evaluation:
@@ -57,7 +56,8 @@ class Evaluation:
         """The contents of results.json: all metrics of the test split, and the loss on the training split."""
         train = self.metrics(variables, constants, poll, 'train')
         test = self.metrics(variables, constants, poll, 'test')
-        return {**test, 'train_loss': train['loss'], 'split': 'test', 'step': step,
+        total = data.total_steps(self.task.config, self.feed('train').size)
+        return {**test, 'train_loss': train['loss'], 'split': 'test', 'step': step, 'finished': step == total,
                 'num_examples': self.feed('test').size}
 
     def figures(self, variables, constants) -> dict[str, np.ndarray]:
@@ -93,19 +93,32 @@ def restore(task, workdir: pathlib.Path, devices: Devices):
     """The averaged variables of the latest checkpoint, the task's constants, and the step."""
     variables, constants = task.init(jax.random.key(task.config.seed))
     template = {'params': variables['params'], 'batch_stats': variables.get('batch_stats', {})}
-    with Checkpoints(workdir) as checkpoints:
+    with Checkpoints(workdir, read_only=True) as checkpoints:
         average = checkpoints.restore({'average': devices.replicate(template)})['average']
         return average, devices.replicate(constants), checkpoints.latest_step()
 
 
 def evaluate(task, workdir: pathlib.Path) -> dict[str, Any]:
-    """Restores the run in `workdir`, evaluates it on the test split, and writes results.json and pictures."""
-    devices = Devices()
-    variables, constants, step = restore(task, workdir, devices)
-    evaluation = Evaluation(task, devices)
-    results = evaluation.results(variables, constants, step, lambda: None)
-    images = evaluation.figures(variables, constants)
-    if is_first():
-        config_lib.write_json(workdir / RESULTS, results)
-        save_images(workdir, images)
-    return results
+    """Restores the run in `workdir`, evaluates it on the test split, and writes results.json and pictures.
+
+    Raises:
+        UserError: the run cannot be restored, its data cannot be had, or `workdir` cannot be written.
+    """
+    with on_first_locked(workdir):
+        devices = Devices()
+        variables, constants, step = restore(task, workdir, devices)
+        evaluation = Evaluation(task, devices)
+        results = evaluation.results(variables, constants, step, lambda: None)
+        images = evaluation.figures(variables, constants)
+        if is_first():
+            config_lib.write_json(workdir / config_lib.RESULTS, results)
+            save_images(workdir, images)
+        return results
+
+
+@contextlib.contextmanager
+def on_first_locked(workdir: pathlib.Path):
+    """The first process keeps the work directory to this run. Raises UserError as `config.locked` does."""
+    with contextlib.ExitStack() as stack:
+        on_first(lambda: stack.enter_context(config_lib.locked(workdir)))
+        yield

@@ -2,23 +2,26 @@
 
 import pathlib
 
-import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 import numpy as np
 
 from common.writers import read_metrics
 
-matplotlib.use('Agg')
-import matplotlib.pyplot as plt  # noqa: E402  (the backend comes first)
-
 LINE_STYLES = ('-', '--', ':')  # Past ten colours.
 
 
-def figure_to_image(fig) -> np.ndarray:
-    """Draws and closes a figure: uint8 `[height, width, 3]`."""
-    fig.canvas.draw()
-    image = np.asarray(fig.canvas.buffer_rgba())[..., :3].copy()
-    plt.close(fig)
-    return image
+def subplots(rows: int, columns: int, size: tuple[float, float], **options) -> tuple[Figure, np.ndarray]:
+    """A figure of `size` inches and its axes `[rows, columns]`; pyplot, and with it a notebook, knows nothing of it."""
+    fig = Figure(figsize=size, layout='constrained')
+    return fig, fig.subplots(rows, columns, squeeze=False, **options)
+
+
+def figure_to_image(fig: Figure) -> np.ndarray:
+    """Draws a figure: uint8 `[height, width, 3]`."""
+    canvas = FigureCanvasAgg(fig)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def smooth(values: np.ndarray, weight: float = 0.6) -> np.ndarray:
@@ -33,8 +36,7 @@ def smooth(values: np.ndarray, weight: float = 0.6) -> np.ndarray:
 def curves(workdir: pathlib.Path, names: tuple[str, ...]) -> np.ndarray:
     """The named metrics of one run against the step, a panel each and a line for each split."""
     lines = read_metrics(workdir)
-    fig, axes = plt.subplots(1, len(names), figsize=(4.2 * len(names), 3.2), layout='constrained',
-                             squeeze=False)
+    fig, axes = subplots(1, len(names), (4.2 * len(names), 3.2))
     for axis, name in zip(axes[0], names, strict=True):
         for number, split in enumerate(('train', 'validation', 'test')):
             draw_curve(axis, lines, split, name, label=split, color=f'C{number}')
@@ -48,7 +50,7 @@ def compare_curves(rows: dict[str, list[list[dict]]], name: str) -> np.ndarray:
     Args:
         rows: for each name in the legend, the lines of metrics.jsonl of each of its seeds.
     """
-    fig, axes = plt.subplots(1, 2, figsize=(11, 4 + 0.22 * len(rows)), layout='constrained', sharey=True)
+    fig, (axes,) = subplots(1, 2, (11, 4 + 0.22 * len(rows)), sharey=True)
     for axis, split in zip(axes, ('train', 'test'), strict=True):
         for number, (row, seeds) in enumerate(rows.items()):
             for seed, lines in enumerate(seeds):

@@ -6,6 +6,7 @@ program on its own rows of each batch; the first one also writes what the run le
 """
 
 from collections.abc import Callable
+import contextlib
 import os
 from typing import Any
 
@@ -16,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import jaxlib
 import numpy as np
 
-from common.errors import UserError
+from common.errors import PeerLost, UserError
 
 AXIS = 'batch'
 
@@ -29,8 +30,9 @@ if jaxlib.__version__.startswith('0.10.') and 'ynn_fusion_type' not in os.enviro
 GONE_AFTER = 30  # Seconds without a sign of life after which the other processes give one up.
 
 
-def join(spec: str) -> None:
-    """Joins the other processes of a run; before anything else is asked of JAX.
+@contextlib.contextmanager
+def joined(spec: str):
+    """Joins the other processes of a run, before anything else is asked of JAX, and notices when one goes.
 
     Args:
         spec: '' for a process of its own; 'auto' to read the environment of the launcher (SLURM, Open MPI,
@@ -38,9 +40,21 @@ def join(spec: str) -> None:
             this one is.
     Raises:
         UserError: `spec` says none of these, or the others are not to be found.
+        PeerLost: another process of the run has gone.
     """
-    if not spec:
-        return
+    if spec:
+        join(spec)
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1:
+            raise
+        raise PeerLost(f'another process of this run has gone ({" ".join(str(error).split())[:120]}); start them '
+                       f'all again to go on from the last checkpoint') from error
+
+
+def join(spec: str) -> None:
+    """Joins the processes that `spec` names. Raises UserError where they are not to be found."""
     address, *numbers = spec.split(',')
     try:
         count, number = map(int, numbers) if numbers else (None, None)
@@ -66,7 +80,7 @@ def on_first(action: Callable[[], Any]) -> Any:
     result, failure = None, None
     try:
         result = action() if is_first() else None
-    except UserError as error:
+    except Exception as error:  # The others would wait for ever.
         failure = error
     if largest(failure is not None):
         raise failure or UserError('the first process could not go on; it says why')

@@ -11,7 +11,6 @@ import numpy as np
 
 from common import config as config_lib
 from common.errors import UserError, notice
-from common.evaluate import RESULTS
 from common.writers import read_metrics
 
 
@@ -70,20 +69,18 @@ def load_all(workdirs: list[str], make_task: Callable) -> list[FinishedRun]:
 def load(workdir: pathlib.Path, make_task: Callable) -> FinishedRun:
     """Reads one work directory. Raises UserError where there is no finished run, or a damaged one."""
     try:
-        results = json.loads((workdir / RESULTS).read_text())
+        results = json.loads((workdir / config_lib.RESULTS).read_text())
         metrics = read_metrics(workdir)
         if not ({'split', 'num_examples', 'step'} <= set(results)
                 and all({'split', 'step'} <= set(line) for line in metrics)):
             raise ValueError('a split or a step is missing')
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(f'it has no {RESULTS}; train it to the end') from error
+        raise UserError(f'it has no {config_lib.RESULTS}; train it to the end') from error
     except (ValueError, TypeError, OSError) as error:
-        raise UserError(f'{RESULTS} or metrics.jsonl is damaged ({error})') from error
-    try:
-        return FinishedRun(workdir.name, workdir, make_task(config_lib.load(workdir)), results, metrics)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:  # Of a task that lacks something.
-        reason = ' '.join(str(error).split())
-        raise UserError(f'{config_lib.FILE} does not fit this version ({reason})') from error
+        raise UserError(f'{config_lib.RESULTS} or metrics.jsonl is damaged ({error})') from error
+    if not config_lib.is_finished(workdir):
+        raise UserError(f'it was measured at step {results["step"]}, before its end; train it to the end')
+    return FinishedRun(workdir.name, workdir, make_task(config_lib.load(workdir)), results, metrics)
 
 
 def comparable(run: FinishedRun) -> tuple:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 import itertools
-import json
 import pathlib
 import runpy
 from typing import Any
@@ -10,10 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from common import config as config_lib
-from common import data
 from common.errors import Diverged, UserError, check_choice, notice
-from common.evaluate import RESULTS
-from common.train import total_steps
 
 Axes = Mapping[str, Mapping[str, Any]]  # Configuration key: short name of a value: the value.
 
@@ -83,11 +79,7 @@ def run(configs: dict[str, ConfigDict], folder: pathlib.Path, make_task: Callabl
 
 def finished(config: ConfigDict, workdir: pathlib.Path) -> bool:
     """Whether the last step was evaluated. Raises UserError where that was another configuration's."""
-    if not (workdir / RESULTS).exists():
+    if not config_lib.is_finished(workdir):
         return False
     config_lib.check_same(config_lib.load(workdir), config, workdir)
-    try:
-        step = json.loads((workdir / RESULTS).read_text())['step']
-    except (ValueError, TypeError, KeyError):  # Damaged: training again evaluates again.
-        return False
-    return step == total_steps(config, data.count(config.data, 'train'))
+    return True

@@ -1,7 +1,6 @@
 """The one training loop. It knows nothing of what it trains: that is a task's (see unet/task.py)."""
 
 import bisect
-import contextlib
 import functools
 import pathlib
 import signal
@@ -18,8 +17,8 @@ import optax
 from common import config as config_lib
 from common import data, figures, optimizer
 from common.checkpoint import Checkpoints
-from common.errors import Diverged, Interrupted, PeerLost, UserError, notice
-from common.evaluate import RESULTS, Evaluation, numbers
+from common.errors import Diverged, Interrupted, UserError, notice
+from common.evaluate import Evaluation, numbers, on_first_locked
 from common.keys import Keys
 from common.parallel import AXIS, Devices, first_before_others, is_first, largest, on_first
 from common.writers import Writer, progress
@@ -81,7 +80,7 @@ class Trainer:
     def __init__(self, task, feed: data.Feed, devices: Devices):
         config = self.config = task.config
         self.task, self.feed, self.devices = task, feed, devices
-        self.steps = total_steps(config, self.feed.size)
+        self.steps = data.total_steps(config, self.feed.size)
         if self.steps < 1:
             raise UserError(f'{config.num_epochs} epochs of {self.feed.size} examples are less than one batch '
                             f'of {config.batch_size}; lower batch_size or raise num_epochs')
@@ -151,11 +150,6 @@ class Trainer:
         return jax.tree.map(functools.partial(jnp.where, finite), after, before)
 
 
-def total_steps(config, examples: int) -> int:
-    """The optimizer's steps of a whole run on so many training examples."""
-    return config.num_epochs * examples // config.batch_size
-
-
 class Plan:
     """Which steps end an epoch, and after which the host has something to do."""
 
@@ -207,7 +201,7 @@ class Run:
 
         self.writer = Writer(workdir, self.step)
         if not self.step:
-            on_first(lambda: (workdir / RESULTS).unlink(missing_ok=True))
+            on_first(lambda: (workdir / config_lib.RESULTS).unlink(missing_ok=True))
             self.writer.start(config_lib.flatten(config), parameter_table(state.params))
         batch = config.batch_size
         self.bar = progress(self.trainer.steps * batch, self.step * batch)
@@ -314,7 +308,7 @@ class Run:
         if not self.writer.has(self.step, 'test'):
             self.report('test', numbers(results))
         if is_first():
-            config_lib.write_json(self.workdir / RESULTS, results)
+            config_lib.write_json(self.workdir / config_lib.RESULTS, results)
         return results
 
 
@@ -335,26 +329,15 @@ def parameter_table(params) -> str:
 def train(task, workdir: pathlib.Path) -> dict[str, Any]:
     """Trains `task` in `workdir`, going on from its latest checkpoint, and returns the final results.
 
+    No other run is let into `workdir` meanwhile.
+
     Raises:
         UserError: something in the configuration, the data or the work directory is wrong.
         Interrupted: a signal asked to stop; the state is saved.
         Diverged: loss or gradient is not finite; the last checkpoint is from before.
-        PeerLost: another process of the run has gone.
     """
-    try:
-        return run_alone(task, workdir)
-    except jax.errors.JaxRuntimeError as error:
-        if jax.process_count() == 1:
-            raise
-        raise PeerLost(f'another process of this run has gone ({" ".join(str(error).split())[:120]}); start them '
-                       f'all again to go on from the last checkpoint') from error
-
-
-def run_alone(task, workdir: pathlib.Path) -> dict[str, Any]:
-    """Trains while no other run is let into `workdir`."""
     stop = StopRequest()
-    with contextlib.ExitStack() as stack:
-        on_first(lambda: stack.enter_context(config_lib.locked(workdir)))
+    with on_first_locked(workdir):
         run = Run(task, workdir, stop)  # Until here there is nothing to save: a signal just ends the process.
         with stop:
             return run.go()

@@ -74,21 +74,27 @@ def config():
     return config
 
 
-@pytest.fixture
-def pets(config):
-    """The `data` section of `config`, with the synthetic pets prepared; workers wait for the first."""
+@pytest.fixture(scope='session')
+def prepared_pets():
+    """Prepares the synthetic pets; workers wait for the first."""
     from common import data
     from unet import synthetic  # noqa: F401  (registers it)
     with open(f'{pathlib.Path(os.environ["TFDS_DATA_DIR"]).parent}/lock', 'w') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        data.prepared_builder(config.data)
+        data.prepared_builder(unet_mp_tr_ce.get_config('demo').data)
+
+
+@pytest.fixture
+def pets(config, prepared_pets):
+    """The `data` section of `config`, with the synthetic pets prepared."""
     return config.data
 
 
 def make_tiny_task(config, **loads):
     """The segmentation task on 36 training and 13 test examples, drawn at the size they are used at.
 
-    `loads` replaces the number of examples of a split. `task.traces` counts the traces of the loss, by stage.
+    `loads` replaces the number of examples of a split. `task.traces` counts the traces of the loss, by stage, and
+    those of the evaluation step.
     """
     from unet.task import SegmentationTask
 
@@ -103,6 +109,10 @@ def make_tiny_task(config, **loads):
         def loss(self, params, batch_stats, constants, batch, keys, stage):
             self.traces[stage] += 1
             return super().loss(params, batch_stats, constants, batch, keys, stage)
+
+        def eval_step(self, *args):
+            self.traces['evaluation'] += 1
+            return super().eval_step(*args)
 
     return TinyTask(config)
 
@@ -126,6 +136,7 @@ def save_run(task, workdir):
     from common.checkpoint import Checkpoints
     variables, _ = task.init(jax.random.key(0))
     config_lib.save(task.config, workdir)
+    config_lib.write_json(workdir / config_lib.RESULTS, {'finished': True})
     with Checkpoints(workdir) as checkpoints:
         checkpoints.save(7, {'average': variables})
     return workdir
@@ -171,7 +182,8 @@ def train_steps(task, steps, *, devices=None, dispatch=1):
     summaries = []
     for step in range(0, steps, dispatch):
         state, sums = trainer(state, constants, step, dispatch)
-        summaries.append(task.summarize(jax.tree.map(np.asarray, sums)))
+        sums = jax.tree.map(np.asarray, sums)
+        summaries.append(task.summarize(sums) | {'grad_norm': float(sums['grad_norm'])})
     return trainer, state, summaries
 
 

@@ -1,6 +1,7 @@
 """Saving, restoring, and noticing damage."""
 
 import pathlib
+import resource
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,10 @@ import pytest
 from common.checkpoint import Checkpoints
 from common.errors import UserError
 from common.parallel import Devices
+
+# Reads and writes that are still under way when one fails may end after Orbax has closed its event loop.
+orbax_leaves_work_behind = pytest.mark.filterwarnings(
+    'ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning')
 
 
 @pytest.fixture
@@ -71,13 +76,27 @@ def test_step_that_is_already_saved_is_left_alone(tmp_path, items):
     assert_equal(restore(tmp_path, items), items)
 
 
+@orbax_leaves_work_behind
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnhandledThreadExceptionWarning')
+def test_full_disk_in_mid_save_loses_nothing(tmp_path, items):
+    """A limit on the size of files stands in for the disk: writing fails in its middle."""
+    save(tmp_path, items, 3)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with pytest.raises(UserError, match='cannot be written to .*make room and start again to go on from step 3'):
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+            save(tmp_path, items, 7)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert_equal(restore(tmp_path, items), items)
+
+
 def test_no_checkpoint_is_a_mistake_with_a_remedy(tmp_path, items):
     with pytest.raises(UserError, match='no checkpoint in .*train first'):
         restore(tmp_path, items)
 
 
-# Reads that are still under way when one fails may end after Orbax has closed its event loop.
-@pytest.mark.filterwarnings('ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning')
+@orbax_leaves_work_behind
 @pytest.mark.parametrize('damage', ['flip', 'truncate'])
 @pytest.mark.parametrize('steps, remedy', [((7,), 'no older one; remove .*checkpoints to start again'),
                                            ((3, 7), 'remove .*checkpoints/7 to go on from step 3')])

@@ -5,6 +5,7 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from common import config as config_lib
@@ -12,27 +13,80 @@ from common.errors import UserError
 from common.keys import Keys
 from common.parallel import AXIS
 import main
+import vae.task
 
-FILES = sorted(path.stem for path in (pathlib.Path(main.__file__).parent / 'configs').glob('unet_*.py'))
+ALL = sorted(path.stem for path in (pathlib.Path(main.__file__).parent / 'configs').glob('*_*.py')
+             if not path.stem.startswith('__'))
+FILES = [file for file in ALL if file.startswith('unet_')]
+PARAMETERS = {'classifier_mnist': 7_578, 'judge_mnist': 72_666, 'vae_mnist': 43_118}
 
 
-@pytest.mark.parametrize('variant', ['', 'demo'])
-@pytest.mark.parametrize('file', FILES)
-def test_config_traces(file, variant):
-    config = importlib.import_module(f'configs.{file}').get_config(variant)
+def traced(config, values=()):
+    """Shapes of loss, metric sums and parameters of a configuration's first step, whose classifiers are untrained."""
+    config.update_from_flattened_dict(dict(values))
     task, size = main.make_task(config), config.data.image_size
-    batch = {'image': jnp.zeros((1, 2, size, size, 3), jnp.uint8), 'index': jnp.zeros((1, 2), int),
-             'labels': jnp.zeros((1, 2, size, size), jnp.uint8)}
+    channels = task.channels
+    batch = {'image': jnp.zeros((1, 2, size, size, channels), jnp.uint8), 'index': jnp.zeros((1, 2), int),
+             'labels': jnp.zeros((1, 2, size, size), jnp.uint8), 'label': jnp.zeros((1, 2), int)}
 
     def first_loss(batch, key):
         variables, constants = task.init(key)
         loss, (batch_stats, sums) = task.loss(variables['params'], variables['batch_stats'], constants, batch,
                                               Keys(key, 0), task.stage(0))
         assert jax.tree.structure(batch_stats) == jax.tree.structure(variables['batch_stats'])
-        return loss, sums
+        return loss, sums, variables['params']
 
-    loss, sums = jax.eval_shape(jax.vmap(first_loss, (0, None), axis_name=AXIS), batch, jax.random.key(0))
-    assert loss.shape == (1,) and 'loss' in sums
+    return jax.eval_shape(jax.vmap(first_loss, (0, None), axis_name=AXIS), batch, jax.random.key(0))
+
+
+@pytest.fixture
+def untrained(monkeypatch):
+    """Stands zeros in for the classifiers that a VAE's configuration names by their folders."""
+    def named(config, key):
+        module = importlib.import_module(f'configs.{pathlib.Path(config[key]).name.removesuffix("_demo")}')
+        return vae.task.ClassifierTask(module.get_config())
+
+    def zeros(task, *_):
+        shapes = jax.eval_shape(lambda key: task.init(key)[0], jax.random.key(0))
+        return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes), {}, 0
+
+    monkeypatch.setattr(vae.task, 'classifier_task', named)
+    monkeypatch.setattr(vae.task, 'restore', zeros)
+
+
+@pytest.mark.parametrize('variant', ['', 'demo'])
+@pytest.mark.parametrize('file', ALL)
+def test_config_traces(file, variant, untrained):
+    loss, sums, params = traced(importlib.import_module(f'configs.{file}').get_config(variant))
+    assert loss.shape == (1,) and {'loss', 'total'} & set(sums)
+    if file in PARAMETERS and not variant:
+        assert sum(x.size for x in jax.tree.leaves(params)) == PARAMETERS[file]
+
+
+@pytest.mark.parametrize('file, values', [
+    ('vae_cifar10', {'model.encoder': 'resnet34'}), ('classifier_cifar10', {'model.encoder': 'resnet34'}),
+    ('vae_cifar10', {'dtype': 'bfloat16'}), ('unet_strconv_ups_dice', {'dtype': 'bfloat16'}),
+    ('vae_mnist', {'reconstruct_wrong': True, 'swap_weight': 0.0, 'show.scale': 0.0, 'show.shift': 0.0,
+                   'show.noise': 0.0}),
+    ('classifier_mnist', {'augment.cut_out': 0.25, 'label_smoothing': 0.1})])
+def test_other_choices_trace(file, values, untrained):
+    traced(importlib.import_module(f'configs.{file}').get_config(), values)
+
+
+def test_sizes_and_weights_are_those_of_the_reference():
+    mnist, cifar10 = (importlib.import_module(f'configs.vae_{name}').get_config() for name in ('mnist', 'cifar10'))
+    assert (mnist.model.latent, cifar10.model.latent) == (10, 512)
+    assert (mnist.label_weight, cifar10.label_weight) == (100, 300)
+    assert mnist.wrong_label_rate == cifar10.wrong_label_rate == 0.1
+    assert mnist.num_epochs == cifar10.num_epochs == 30 and PARAMETERS['classifier_mnist'] <= 8_000
+
+
+@pytest.mark.parametrize('key', ['optimizer.skip_nonfinite', 'model.down', 'batch_size'])
+def test_missing_key_is_named(config, key):
+    section, _, name = key.rpartition('.')
+    del (config[section] if section else config)[name]
+    with pytest.raises(UserError, match=f'lacks {key}'):
+        main.make_task(config)
 
 
 def test_files_differ_in_what_their_names_say():

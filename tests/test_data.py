@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 
 from common import data
 from common.errors import UserError
-from unet.task import decode_example
+from unet.task import FEATURES, decode_example
 from vae import classifier
 
 SIZES = st.integers(1, 30)
@@ -80,7 +80,7 @@ class PetsWithATruncatedPhotograph(tfds.core.GeneratorBasedBuilder):
 def test_truncated_photograph_is_named(config, tmp_path):
     config.data.update({'name': 'pets_with_a_truncated_photograph', 'dir': str(tmp_path)})
     with pytest.raises(UserError, match=r'example \d of pets_with_a_truncated_photograph.* cannot be read'):
-        data.load(config.data, 'train', lambda example, size: example)
+        data.load(config.data, 'train', lambda example, size: example, {'image': (3,)})
 
 
 @pytest.mark.parametrize('value', [0, 4])
@@ -119,15 +119,17 @@ def test_evaluation_covers_every_example_once(size, batch_size):
 
 def test_decoded_copy_is_used_and_replaced_when_damaged(pets, tmp_path, monkeypatch):
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
-    decoded = data.load(pets, 'test', decode_example)
-    again = data.load(pets, 'test', lambda *_: pytest.fail('the copy was not used'))
+    decoded = data.load(pets, 'test', decode_example, FEATURES)
+    again = data.load(pets, 'test', lambda *_: pytest.fail('the copy was not used'), FEATURES)
     (copy,) = (path for path in tmp_path.rglob('*') if path.is_file())
     content = copy.read_bytes()
     flipped = bytearray(content)
     flipped[len(content) // 2] ^= 1
-    for damaged in (content[:len(content) // 2], b'', flipped):
+    code = io.BytesIO()
+    np.savez(code, image=np.array([object], dtype=object))  # A pickle, which could run anything.
+    for damaged in (content[:len(content) // 2], b'', flipped, code.getvalue()):
         copy.write_bytes(damaged)
-        mended = data.load(pets, 'test', decode_example)
+        mended = data.load(pets, 'test', decode_example, FEATURES)
         assert copy.read_bytes() == content
         for arrays in (again, mended):
             assert arrays.keys() == decoded.keys()
@@ -139,13 +141,13 @@ def test_decoded_copy_is_used_and_replaced_when_damaged(pets, tmp_path, monkeypa
 def test_cache_that_cannot_be_written_costs_nothing_but_time(pets, tmp_path, monkeypatch):
     tmp_path.chmod(0o500)
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
-    assert len(data.load(pets, 'test', decode_example)['image']) == 256
+    assert len(data.load(pets, 'test', decode_example, FEATURES)['image']) == 256
 
 
 def test_validation_examples_are_not_trained_on(pets):
-    whole = data.load(pets, 'train', decode_example)['image']
+    whole = data.load(pets, 'train', decode_example, FEATURES)['image']
     pets.validation_examples = 100
-    train, validation = (data.load(pets, split, decode_example)['image'] for split in ('train', 'validation'))
+    train, validation = (data.load(pets, split, decode_example, FEATURES)['image'] for split in ('train', 'validation'))
     assert (len(train), len(validation)) == (412, 100)
     np.testing.assert_array_equal(np.concatenate([train, validation]), whole)
     assert not {image.tobytes() for image in train} & {image.tobytes() for image in validation}
@@ -156,20 +158,25 @@ def test_data_set_that_is_not_there_says_how_to_get_it(config, tmp_path, monkeyp
     monkeypatch.setattr('urllib3.util.retry.Retry.sleep', lambda *_: None)
     config.data.update({'name': name, 'dir': str(tmp_path)})
     with pytest.raises(UserError, match=rf'{name}.*data\.dir.*data\.manual_dir.*:demo') as caught:
-        data.load(config.data, 'train', decode_example)
+        data.load(config.data, 'train', decode_example, FEATURES)
     assert '\n' not in str(caught.value)
+
+
+def test_data_of_another_kind_are_named(pets):
+    with pytest.raises(UserError, match=r"synthetic_pets has other features .*'image': \(3,\)"):
+        data.load(pets, 'train', decode_example, {'image': (1,), 'label': ()})
 
 
 def test_split_without_examples_is_named(pets):
     pets.validation_examples = 512
     with pytest.raises(UserError, match='no examples.*data.validation_examples'):
-        data.load(pets, 'train', decode_example)
+        data.load(pets, 'train', decode_example, FEATURES)
 
 
 def test_prepared_data_are_the_drawings(pets):
     from unet import synthetic
     pets.image_size = synthetic.SIZE
-    labels = data.load(pets, 'test', decode_example)['labels']
+    labels = data.load(pets, 'test', decode_example, FEATURES)['labels']
     masks = [synthetic.example(synthetic.SEED, 'test', index)[1] for index in range(5)]
     assert {mask.tobytes() for mask in masks} <= {label.tobytes() for label in labels + np.uint8(1)}
     assert len(labels) == 256 and pathlib.Path(os.environ['TFDS_DATA_DIR']).is_dir()

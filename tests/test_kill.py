@@ -54,7 +54,7 @@ def kill_once(workdir, chance):
     return is_saving(workdir)
 
 
-def test_killed_run_goes_on_as_if_it_had_not_been(tmp_path):
+def test_killed_run_goes_on_as_if_it_had_not_been(pets, tmp_path):
     whole, killed = tmp_path / 'whole', tmp_path / 'killed'
     assert start(whole).wait() == 0
     chance = random.Random(0)

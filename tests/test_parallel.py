@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from common import parallel
 from common.errors import UserError
 from common.parallel import Devices
 
@@ -17,6 +18,14 @@ def test_replicated_leaves_share_no_memory(count):
                  for shard in leaf.addressable_shards]
     assert len({*addresses, shared.unsafe_buffer_pointer()}) == 2 * count + 1
     jax.tree.map(lambda leaf: np.testing.assert_array_equal(leaf, shared), placed)
+
+
+def test_whatever_stops_the_first_process_stops_the_others(monkeypatch):
+    asked = []
+    monkeypatch.setattr(parallel, 'largest', lambda value: asked.append(value) or value)
+    with pytest.raises(ZeroDivisionError):
+        parallel.on_first(lambda: 1 / 0)
+    assert asked == [1]
 
 
 def test_batch_is_split_in_order():

@@ -15,7 +15,7 @@ from common.writers import read_metrics
 
 ROOT = pathlib.Path(__file__).parent.parent
 PATIENCE = 300  # Seconds. Processes that share two cores take their time.
-SMALL = ['--config.num_epochs=1', '--config.data.image_size=16', '--config.model.width=4',
+SMALL = ['--config.num_epochs=4', '--config.log_every_steps=4', '--config.data.image_size=16', '--config.model.width=4',
          '--config.model.multipliers=(1,1)', '--config.batch_size=16', '--config.eval_every_epochs=0']
 
 
@@ -47,7 +47,7 @@ def wait_for(condition, started):
 
 
 @pytest.fixture(scope='module')
-def alone(tmp_path_factory):
+def alone(tmp_path_factory, prepared_pets):
     """Results and metric lines of one process with four devices."""
     workdir = tmp_path_factory.mktemp('alone')
     codes, texts = finish(start(workdir, 1, 4))
@@ -80,6 +80,7 @@ def test_run_survives_a_stop_and_a_lost_process(tmp_path, alone):
     codes, texts = finish(pair)
     assert codes == [143, 143] and all('SIGTERM; the state is saved' in text for text in texts), texts
     stopped_at = max(line['step'] for line in read_metrics(tmp_path))
+    assert stopped_at < alone[0]['step']
 
     pair = start(tmp_path, 2, 2)
     wait_for(lambda: max(line['step'] for line in read_metrics(tmp_path)) > stopped_at, pair)
@@ -88,6 +89,7 @@ def test_run_survives_a_stop_and_a_lost_process(tmp_path, alone):
     assert codes[0] not in (0, 2), texts
     # The collective that fails and JAX's watch over the processes race to say it.
     assert 'another process of this run has gone' in texts[0] or 'another task died' in texts[0], texts
+    assert max(line['step'] for line in read_metrics(tmp_path)) < alone[0]['step']
 
     codes, texts = finish(start(tmp_path, 1, 4))
     assert codes == [0], texts

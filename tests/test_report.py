@@ -22,7 +22,7 @@ def make_run(folder, name, accuracy=0.9, step=9, examples=13, config=None, **ove
     classes = ('pet', 'background', 'border')
     per_class = {f'{metric}/{label}': 0.5 for metric in ('iou', 'dice') for label in classes}
     config_lib.write_json(workdir / 'results.json', {
-        'split': 'test', 'num_examples': examples, 'step': step, 'loss': 0.3, 'train_loss': 0.2,
+        'split': 'test', 'num_examples': examples, 'step': step, 'finished': True, 'loss': 0.3, 'train_loss': 0.2,
         'pixel_accuracy': accuracy, 'mean_iou': accuracy - 0.2, 'mean_dice': 0.8, **per_class})
     lines = [{'step': s, 'split': split, 'loss': 1 / s, 'pixel_accuracy': 0.5, 'mean_iou': 0.4,
               'seconds': 6.0 * s} | ({'images_per_second': 8.0} if split == 'train' else {})
@@ -97,8 +97,10 @@ def test_same_names_in_two_folders_stay_apart(tmp_path):
 
 
 def test_what_is_no_finished_run_is_left_out_in_a_line_each(tmp_path, capsys):
-    good, unfinished, damaged, foreign, old, odd = (make_run(tmp_path, name) for name in (
-        'good', 'unfinished', 'damaged', 'foreign', 'old', 'odd'))
+    good, unfinished, measured, damaged, foreign, old, odd = (make_run(tmp_path, name) for name in (
+        'good', 'unfinished', 'measured', 'damaged', 'foreign', 'old', 'odd'))
+    results = json.loads((measured / 'results.json').read_text())
+    config_lib.write_json(measured / 'results.json', results | {'finished': False})  # By --mode=eval, on the way.
     (unfinished / 'results.json').unlink()
     (damaged / 'results.json').write_text('{"step": ')
     (foreign / 'config.json').write_text('{"task": "poetry"}')
@@ -109,8 +111,8 @@ def test_what_is_no_finished_run_is_left_out_in_a_line_each(tmp_path, capsys):
     (tmp_path / 'notes.txt').write_text('hello')
     assert [run.name for run in read(*sorted(tmp_path.iterdir()))] == ['good']
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 6 and all(line.startswith('left out ') for line in lines)
-    for name in ('unfinished', 'damaged', 'foreign', 'old', 'odd', 'notes.txt'):
+    assert len(lines) == 7 and all(line.startswith('left out ') for line in lines)
+    for name in ('unfinished', 'measured', 'damaged', 'foreign', 'old', 'odd', 'notes.txt'):
         assert sum(f'{name}: ' in line for line in lines) == 1
     with pytest.raises(UserError, match='none of 2 work directories'):
         read(damaged, unfinished)
@@ -168,7 +170,8 @@ def test_three_variants_cannot_decide(tmp_path):
 def test_vae_stands_beside_the_reference_with_what_a_wrong_label_does(tmp_path):
     config = vae_mnist.get_config()
     workdir = make_run(tmp_path, 'vae', config=config)
-    results = {'split': 'test', 'num_examples': 10000, 'step': 9, 'total': 650.0, 'reconstruction': -610.0,
+    results = {'split': 'test', 'num_examples': 10000, 'step': 9, 'finished': True, 'total': 650.0,
+               'reconstruction': -610.0,
                'kl': 29.0, 'label_loss': 3.0, 'swap_accuracy/judge': 0.91, 'style/slant/kept': 0.8,
                'style/slant/shuffled': 0.01}
     config_lib.write_json(workdir / 'results.json', results)

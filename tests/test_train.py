@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from common import config as config_lib
-from common import evaluate, train
+from common import data, evaluate, train
 from common.errors import Diverged, UserError
 from common.parallel import Devices
 from common.writers import read_metrics
@@ -46,7 +46,7 @@ def straight_run(straight, growing_task):
     if not (straight / 'results.json').exists():
         train.train(growing_task, straight)
         # Each size is traced twice at most: once for the shapes of the sums, once to compile.
-        assert set(growing_task.traces) == {12, 16} and growing_task.traces.total() == 3
+        assert set(growing_task.traces) == {12, 16, 'evaluation'} and growing_task.traces.total() == 4
     return straight, json.loads((straight / 'results.json').read_text())
 
 
@@ -98,11 +98,11 @@ def test_results_are_complete_and_equal_the_last_test_line(straight_run):
     workdir, results = straight_run
     per_class = {f'{metric}/{name}' for metric in ('iou', 'dice') for name in ('pet', 'background', 'border')}
     assert set(results) == per_class | {'loss', 'train_loss', 'pixel_accuracy', 'mean_iou', 'mean_dice',
-                                        'split', 'num_examples', 'step'}
-    assert (results['split'], results['num_examples'], results['step']) == ('test', 13, 9)
+                                        'split', 'num_examples', 'step', 'finished'}
+    assert (results['split'], results['num_examples'], results['step'], results['finished']) == ('test', 13, 9, True)
     last = [line for line in metric_lines(workdir) if line['split'] == 'test'][-1]
     assert last.items() <= results.items()
-    assert set(results) - set(last) <= {'num_examples'}
+    assert set(results) - set(last) <= {'num_examples', 'finished'}
 
 
 def test_metrics_are_logged_when_they_are_due(straight_run):
@@ -137,6 +137,24 @@ def test_several_steps_in_one_dispatch_are_the_same_steps(tiny_task):
     assert scanned[-1] == pytest.approx(single[-1], rel=1e-4)
     assert_close(one.params, three.params)
     assert one.step == three.step == 6
+
+
+def test_whole_run_in_dispatches_of_several_steps_is_the_same_run(straight_run, config, growing, tmp_path, monkeypatch):
+    """As an accelerator runs it whose memory the data do not fit in."""
+    config.augment.update(growing)
+    config.steps_per_dispatch = 2
+    monkeypatch.setattr(data, 'fits', lambda *_: False)
+    workdir, results = straight_run
+    found = train.train(make_tiny_task(config), tmp_path)
+    assert evaluate.numbers(found) == pytest.approx(evaluate.numbers(results), rel=1e-3, abs=1e-3)
+    lines, expected = read_metrics(tmp_path), read_metrics(workdir)
+    assert [(line['step'], line['split']) for line in lines] == [(line['step'], line['split']) for line in expected]
+
+
+def test_evaluation_on_the_way_does_not_make_a_run_finished(growing_task, tmp_path):
+    stopped_run(growing_task, tmp_path, 4)
+    assert not evaluate.evaluate(growing_task, tmp_path)['finished'] and not config_lib.is_finished(tmp_path)
+    assert train.train(growing_task, tmp_path)['finished'] and config_lib.is_finished(tmp_path)
 
 
 def test_dispatches_stop_where_the_host_has_work(config):
@@ -272,7 +290,7 @@ def test_memory_is_flat_over_a_thousand_steps(config, tmp_path):
     with train.StopRequest() as stop:
         MeasuredRun(task, tmp_path, stop).go()
     assert max(resident) == 999 and resident[999] - resident[300] < 60, resident
-    assert task.traces == {16: 2}
+    assert task.traces == {16: 2, 'evaluation': 1}
 
 
 def test_relative_work_directory(config, tmp_path, monkeypatch):

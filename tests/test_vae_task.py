@@ -1,11 +1,13 @@
 """The label-conditioned VAE's task: what it is told, what the frozen classifier does, what is measured."""
 
+import functools
 import json
 import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from common import config as config_lib
@@ -40,7 +42,7 @@ def shrunk(config, **values):
 @pytest.fixture(autouse=True)
 def tiny_data(monkeypatch):
     """40 training and 23 test images of a bar whose height is the label, in place of the prepared data."""
-    monkeypatch.setattr(data, 'load', lambda config, split, decode: draw_digits(
+    monkeypatch.setattr(data, 'load', lambda config, split, decode, features: draw_digits(
         split, {'train': 40, 'test': 23}[split]))
 
 
@@ -137,6 +139,13 @@ def test_wrong_label_is_not_compared_with_the_original_unless_asked(config, monk
     assert sums[False]['label_loss'] == sums[True]['label_loss'] > 0
 
 
+def test_terms_of_a_training_line_add_up(task):
+    _, _, summaries = train_steps(task, 2)
+    for line in summaries:
+        terms = -line['reconstruction'] + line['kl'] + line['label_loss'] + line['swap_loss']
+        assert line['total'] == line['loss'] == pytest.approx(terms, rel=1e-5)
+
+
 def test_terms_add_up_to_the_total(task, initial):
     evaluated = task.eval_step(*initial, test_batch(task), KEYS)
     for sums in (loss_sums(task, initial, test_batch(task)), {name: float(evaluated[name]) for name in (
@@ -165,6 +174,67 @@ def test_evaluation_never_gives_wrong_labels(config):
         task = VAETask(config)
         results.append(task.eval_step(*task.init(jax.random.key(0)), test_batch(task), KEYS))
     jax.tree.map(np.testing.assert_array_equal, *results)
+
+
+def test_label_loss_is_of_the_classifiers_own_standardisation_and_statistics(config, monkeypatch):
+    """Computed once more by hand, with a classifier that was trained with another mean and deviation than the VAE."""
+    config.update({'swap_weight': 0.0, 'show': {'scale': 0.0, 'shift': 0.0, 'noise': 0.0}})
+    task = VAETask(config)
+    (variables, constants), batch = task.init(jax.random.key(0)), test_batch(task)
+    reader = task.readers['classifier']
+    reader.config.data.update({'mean': (0.4,), 'std': (0.7,)})
+    give(task, monkeypatch, batch['label'])
+    sums = loss_sums(task, (variables, constants), batch)
+
+    def means(images):
+        labels, noise = batch['label'][None], task.noise(batch, KEYS)
+        return task.model(train=True).apply(variables, images, labels, noise, mutable=['batch_stats'])[0][1][0]
+
+    pixels = batch['image'] / 255.0
+    shown = jax.vmap(means, axis_name=AXIS)(standardize(pixels, config.data)[None])[0] * 0.3081 + 0.1307
+    logits = reader.model(train=False).apply(constants['classifier'], (shown - 0.4) / 0.7)
+    nll = -np.take_along_axis(np.asarray(jax.nn.log_softmax(logits)), np.asarray(batch['label'])[:, None], axis=1)
+    assert sums['label_loss'] == pytest.approx(config.label_weight * nll.sum(), rel=1e-4)
+    assert any(np.any(x) for x in jax.tree.leaves(constants['classifier']['batch_stats']))
+
+
+def test_decoder_learns_from_the_frozen_classifier(config):
+    """Its gradient changes with the weight of the label loss, of a wrong label's result in particular."""
+    gradients = {}
+    for weight in (0.0, 100.0):
+        config.update({'wrong_label_rate': 1.0, 'label_weight': weight, 'swap_weight': 0.0})
+        task = VAETask(config)
+        (variables, constants), batch = task.init(jax.random.key(0)), test_batch(task)
+
+        def loss(params, task=task, variables=variables, constants=constants, batch=batch):
+            one = functools.partial(task.loss, params, variables['batch_stats'], constants, keys=KEYS, stage=None)
+            return jax.vmap(one, axis_name=AXIS)(jax.tree.map(lambda x: x[None], batch))[0][0]
+
+        gradients[weight] = jax.grad(loss)(variables['params'])['decoder']
+    norms = {weight: float(optax.tree.norm(gradient)) for weight, gradient in gradients.items()}
+    assert norms[0.0] == 0 < norms[100.0]
+
+
+def test_swaps_are_counted_as_numpy_counts_them(task, initial):
+    variables, constants = initial
+    batch = test_batch(task, 23)
+    batch['valid'] = jnp.arange(23) < 20
+    metrics = task.summarize(jax.tree.map(np.asarray, task.eval_step(variables, constants, batch, KEYS)))
+    given = {'frozen': np.zeros(10), 'judge': np.zeros(10)}
+    original, right = {'frozen': 0, 'judge': 0}, {'frozen': 0, 'judge': 0}
+    for image, label in zip(batch['image'][:20], np.asarray(batch['label'])[:20], strict=True):
+        as_labels = task.predict(variables, jnp.stack([image] * 10), jnp.arange(10))
+        for metric, name in (('frozen', 'classifier'), ('judge', 'judge')):
+            read = np.asarray(task.readers[name].logits(constants[name], as_labels)).argmax(-1)
+            right[metric] += read[label] == label
+            original[metric] += np.sum(np.delete(read, label) == label)
+            given[metric] += (read == np.arange(10)) & (np.arange(10) != label)
+    for metric in given:
+        assert metrics[f'swap_accuracy/{metric}'] == pytest.approx(given[metric].sum() / 180)
+        assert metrics[f'original_label_rate/{metric}'] == pytest.approx(original[metric] / 180)
+        assert metrics[f'right_label_accuracy/{metric}'] == pytest.approx(right[metric] / 20)
+    assert [metrics[f'swap_accuracy/judge/{label}'] for label in range(10)] == pytest.approx(given['judge'] / 18)
+    assert metrics['psnr'] == pytest.approx(-10 * np.log10(metrics['mse']))
 
 
 def test_image_goes_through_the_vaes_standardisation_to_what_the_classifier_was_trained_on(task, initial):
@@ -236,14 +306,19 @@ def test_number_of_devices_changes_nothing_but_rounding(task):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), outcome, outcomes[0])
 
 
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+    """The place for a run that goes from start to end at once."""
+    return tmp_path_factory.mktemp('whole')
+
+
 @pytest.mark.parametrize('step', [3, 5, 10])
-def test_interrupted_run_ends_as_if_it_had_not_been(task, tmp_path, step):
-    whole, stopped = tmp_path / 'whole', tmp_path / 'stopped'
-    results = train.train(task, whole)
-    stopped_run(task, stopped, step)
-    assert train.train(task, stopped) == results
-    jax.tree.map(np.testing.assert_array_equal, saved_arrays(task, stopped), saved_arrays(task, whole))
-    assert metric_lines(stopped) == metric_lines(whole)
+def test_interrupted_run_ends_as_if_it_had_not_been(task, whole, tmp_path, step):
+    results = train.train(task, whole)  # The first time; then it is finished, and only evaluates.
+    stopped_run(task, tmp_path, step)
+    assert train.train(task, tmp_path) == results
+    jax.tree.map(np.testing.assert_array_equal, saved_arrays(task, tmp_path), saved_arrays(task, whole))
+    assert metric_lines(tmp_path) == metric_lines(whole)
 
 
 @pytest.mark.parametrize('batch_size', [1, 7, 64])
@@ -274,6 +349,22 @@ def test_network_that_cannot_be_built_is_refused(config, values, message):
     config.update_from_flattened_dict(values)
     with pytest.raises(UserError, match=message):
         VAETask(config)
+
+
+def test_classifier_that_does_not_exist_is_not_replaced_by_an_earlier_copy(config, tmp_path):
+    config_lib.adopt(config, tmp_path)
+    for name in ('', 'nowhere'):
+        config.judge_workdir = name
+        with pytest.raises(UserError, match=f"judge_workdir is '{name}', where no run is; name the folder"):
+            config_lib.adopt(config, tmp_path)
+
+
+def test_classifier_that_is_not_finished_is_refused(config, classifiers, tmp_path):
+    shutil.copytree(classifiers / 'judge', tmp_path / 'judge')
+    config_lib.write_json(tmp_path / 'judge' / 'results.json', {'step': 4, 'finished': False})
+    config.judge_workdir = str(tmp_path / 'judge')
+    with pytest.raises(UserError, match='judge_workdir: the run in .* has not come to its end'):
+        config_lib.adopt(config, tmp_path / 'vae')
 
 
 def test_run_that_is_no_classifier_is_refused(config, vae_runs):

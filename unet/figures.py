@@ -1,9 +1,10 @@
 """Pictures of predicted masks."""
 
+from matplotlib.patches import Rectangle
 import numpy as np
 from PIL import Image
 
-from common.figures import figure_to_image, plt
+from common.figures import figure_to_image, subplots
 from unet.metrics import CLASSES
 
 COLORS = np.array([[230, 120, 40], [45, 90, 150], [250, 240, 200]], np.uint8)  # In the order of CLASSES.
@@ -44,8 +45,7 @@ def comparison_grid(images: np.ndarray, labels: np.ndarray, predictions: dict[st
 def grid(columns: dict[str, np.ndarray], index: np.ndarray, wrong: dict[str, np.ndarray]) -> np.ndarray:
     """Draws `[B, H, W, 3]` pictures by title; under those in `wrong`, the share of wrong pixels."""
     rows = len(index)
-    fig, axes = plt.subplots(rows, len(columns), squeeze=False, layout='constrained',
-                             figsize=(1.7 * len(columns), 1.75 * rows + 0.5))
+    fig, axes = subplots(rows, len(columns), (1.7 * len(columns), 1.75 * rows + 0.5))
     for column, (title, pictures) in zip(axes.T, columns.items(), strict=True):
         column[0].set_title(title, fontsize=8)
         for row, axis in enumerate(column):
@@ -55,7 +55,7 @@ def grid(columns: dict[str, np.ndarray], index: np.ndarray, wrong: dict[str, np.
                 axis.set_xlabel(f'{wrong[title][row].mean():.1%} wrong', fontsize=8)
     for axis, i in zip(axes[:, 0], index, strict=True):
         axis.set_ylabel(f'test {i}', fontsize=8)
-    patches = [plt.Rectangle((0, 0), 1, 1, color=color / 255) for color in COLORS]
+    patches = [Rectangle((0, 0), 1, 1, color=color / 255) for color in COLORS]
     fig.legend(patches, CLASSES, loc='outside lower center', ncols=len(CLASSES), fontsize=8, frameon=False)
     return figure_to_image(fig)
 

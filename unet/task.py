@@ -20,6 +20,8 @@ from unet.losses import LOSSES
 from unet.metrics import CLASSES, confusion_matrix, summarize
 from unet.model import DOWN, UP, UNet, check_size
 
+FEATURES = {'image': (3,), 'segmentation_mask': (1,)}  # Of the data set, and their channels.
+
 
 @dataclasses.dataclass(frozen=True)
 class SegmentationTask:
@@ -59,7 +61,7 @@ class SegmentationTask:
 
     def load(self, split: str) -> dict[str, np.ndarray]:
         """All examples of a split, decoded and squashed to the configured size."""
-        return data.load(self.config.data, split, decode_example)
+        return data.load(self.config.data, split, decode_example, FEATURES)
 
     def init(self, key: jax.Array) -> tuple[dict[str, Any], dict]:
         """Variables for training, and constants (none)."""

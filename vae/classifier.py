@@ -48,7 +48,7 @@ class ClassifierTask:
 
     def load(self, split: str) -> dict[str, np.ndarray]:
         """All examples of a split."""
-        return data.load(self.config.data, split, decode_example)
+        return data.load(self.config.data, split, decode_example, {'image': (self.channels,), 'label': ()})
 
     def init(self, key: jax.Array) -> tuple[dict[str, Any], dict]:
         """Variables for training, and constants (none)."""

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageDraw
 
-from common.figures import figure_to_image, plt
+from common.figures import figure_to_image, subplots
 
 
 def tile(axis, image: np.ndarray, below: str = '', color: str = 'black') -> None:
@@ -16,8 +16,7 @@ def tile(axis, image: np.ndarray, below: str = '', color: str = 'black') -> None
 
 def tiles(rows: int, columns: int, title: str):
     """A figure of `rows` x `columns` axes with a title."""
-    fig, axes = plt.subplots(rows, columns, figsize=(0.85 * columns + 0.4, 0.95 * rows + 0.5), squeeze=False,
-                             layout='constrained')
+    fig, axes = subplots(rows, columns, (0.85 * columns + 0.4, 0.95 * rows + 0.5))
     fig.suptitle(title, fontsize=10)
     return fig, axes
 
@@ -55,18 +54,22 @@ def all_figures(originals: np.ndarray, labels: np.ndarray, swaps: np.ndarray, in
         swaps: `[10, N, H, W, C]`, each original as each label.
         interpolation: `[pairs, steps, H, W, C]`. samples: `[10, count, H, W, C]`.
     """
-    names = [str(label) for label in range(len(swaps))]
-    rows = np.arange(min(10, len(originals)))
-    by_image = np.concatenate([originals[rows, None], np.swapaxes(swaps[:, rows], 0, 1)], axis=1)
     return {
-        'swaps': grid(by_image, 'each image as every label', [f'is {labels[i]}' for i in rows],
-                      ['original', *names]),
+        'swaps': swap_grid(originals, labels, swaps),
         'reconstructions': pairs(originals, labels, swaps, labels, 16, 'right labels: original, reconstruction'),
         'wrong_labels': pairs(originals, labels, swaps, (labels + 1 + np.arange(len(labels)) % 9) % 10, 25,
                               'wrong labels: original, result'),
-        'samples': grid(samples, 'samples of every label', names),
+        'samples': grid(samples, 'samples of every label', range(len(samples))),
         'interpolation': grid(interpolation, 'from one image to another'),
     }
+
+
+def swap_grid(originals: np.ndarray, labels: np.ndarray, swaps: np.ndarray) -> np.ndarray:
+    """The first ten originals, a row each, and what they become under every label; arguments as `all_figures`."""
+    rows = np.arange(min(10, len(originals)))
+    by_image = np.concatenate([originals[rows, None], np.swapaxes(swaps[:, rows], 0, 1)], axis=1)
+    return grid(by_image, 'each image as every label', [f'is {labels[i]}' for i in rows],
+                ['original', *range(len(swaps))])
 
 
 def pairs(originals, labels, swaps, given, count: int, title: str, columns: int = 5) -> np.ndarray:

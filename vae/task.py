@@ -54,14 +54,14 @@ class VAETask:
     @functools.cached_property
     def readers(self) -> dict[str, ClassifierTask]:
         """The tasks of the frozen classifier and of the judge, by their names among the constants."""
-        return {name: classifier_task(self.config[f'{name}_workdir'], self.config) for name in READERS.values()}
+        return {name: classifier_task(self.config, f'{name}_workdir') for name in READERS.values()}
 
     def model(self, train: bool) -> ConditionalVAE:
         return build(self.config, self.channels, Mode(train, jnp.dtype(self.config.dtype), AXIS))
 
     def load(self, split: str) -> dict[str, np.ndarray]:
         """All examples of a split; but for training, each with another one's image as `partner`."""
-        arrays = data.load(self.config.data, split, decode_example)
+        arrays = data.load(self.config.data, split, decode_example, {'image': (self.channels,), 'label': ()})
         return arrays if split == 'train' else arrays | {'partner': np.roll(arrays['image'], 1, axis=0)}
 
     def init(self, key: jax.Array) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -113,8 +113,7 @@ class VAETask:
             terms['swap_loss'] = self.config.swap_weight * nll[1]
             total += terms['swap_loss']
         sums = {name: jnp.sum(term) for name, term in (terms | {'total': total}).items()}
-        counts = {'examples': jnp.int32(len(given)), 'reconstructed': jnp.sum(reconstructed, dtype=jnp.int32)}
-        return jnp.mean(total), (updates['batch_stats'], sums | counts)
+        return jnp.mean(total), (updates['batch_stats'], sums | {'examples': jnp.int32(len(given))})
 
     def terms(self, images, posterior, mean, log_scale) -> dict[str, jax.Array]:
         """The two terms of the evidence lower bound, `[B]` each."""
@@ -162,7 +161,7 @@ class VAETask:
         sums = {name: jnp.sum(jnp.where(valid, term, 0)) for name, term in terms.items()}
         count = jnp.sum(valid, dtype=jnp.int32)
         swaps = self.swap_sums(variables, constants, features, batch) if 'partner' in batch else {}
-        return sums | {'examples': count, 'reconstructed': count} | swaps
+        return sums | {'examples': count} | swaps
 
     def bound(self, variables):
         return functools.partial(self.model(train=False).apply, variables)
@@ -184,7 +183,7 @@ class VAETask:
         """Every image as every label, from the posterior's mean: `[10, B, S, S, C]` in `[0, 1]`."""
         labels = jnp.broadcast_to(jnp.arange(CLASSES)[:, None], (CLASSES, len(features)))
         latents = self.bound(variables)(features, labels, method='posterior').mu
-        return unstandardize(self.bound(variables)(latents, method='decode'), self.config.data)
+        return self.decoded(variables, latents)
 
     def swap_sums(self, variables, constants, features, batch) -> dict[str, Any]:
         """Sums over all ten labels of each image: what the two classifiers read, and what stays of the style."""
@@ -206,17 +205,19 @@ class VAETask:
         return sums
 
     def summarize(self, sums: dict[str, Any]) -> dict[str, float]:
-        """Metrics from sums over any number of batches; those of training have no swaps."""
+        """Metrics from sums over any number of batches; those of training have no swaps.
+
+        The terms add up to the total. In training, an image that is not compared with its reconstruction counts as 0.
+        """
         means = {name: float(sums[name] / sums['examples']) for name in
-                 ('total', 'kl', 'label_loss', 'swap_loss', 'mse', 'iw_bound') if name in sums}
-        means['reconstruction'] = float(sums['reconstruction'] / max(sums['reconstructed'], 1))
+                 ('total', 'reconstruction', 'kl', 'label_loss', 'swap_loss', 'mse', 'iw_bound') if name in sums}
         metrics = {'loss': means['total'], **means}
         if 'swaps' not in sums:
             return metrics
         dimensions = self.config.data.image_size ** 2 * self.channels
         nats = (means['kl'] - means['reconstruction']) / dimensions + float(np.mean(np.log(self.config.data.std)))
         metrics |= {'psnr': -10 * float(np.log10(means['mse'])),
-                    'bits_per_dim': (nats + float(np.log(256))) / float(np.log(2))}
+                    'bits_per_dim': (nats + float(np.log(255))) / float(np.log(2))}
         swaps = sums['swaps'].sum()
         for name in READERS:
             metrics |= {f'right_label_accuracy/{name}': float(sums[f'right/{name}'] / sums['examples']),
@@ -232,34 +233,43 @@ class VAETask:
 
     def figures(self, variables, constants, examples, keys: Keys) -> dict[str, np.ndarray]:
         """Reconstructions, swaps, and interpolations of the examples, and samples of every label."""
-        pixels = examples['image'] / np.float32(255)
-        features = jax.jit(lambda x: self.bound(variables)(standardize(x, self.config.data), method='features'))(
-            pixels)
-        swaps = np.asarray(jax.jit(self.all_labels)(variables, features))
-        return figures.all_figures(pixels, examples['label'], swaps, self.interpolation(variables, features, examples),
-                                   self.samples(variables, features, keys))
+        pixels, labels = examples['image'] / np.float32(255), examples['label']
+        drawn = jax.tree.map(np.asarray, self.compiled_pictures(variables, pixels, labels, keys.stream('samples')))
+        return figures.all_figures(pixels, labels, **drawn)
 
     def compare(self, runs: dict[str, tuple], examples) -> list[Picture]:
         """The swap grid of each of several runs: name to (task, variables, constants)."""
-        pictures = []
-        for name, (task, variables, constants) in runs.items():
-            grids = task.figures(variables, constants, examples, Keys(jax.random.key(task.config.seed), 0))
+        pixels, labels, pictures = examples['image'] / np.float32(255), examples['label'], []
+        for name, (task, variables, _) in runs.items():
+            drawn = task.compiled_pictures(variables, pixels, labels, jax.random.key(0))
+            grid = figures.swap_grid(pixels, labels, np.asarray(drawn['swaps']))
             pictures.append(Picture(f'Swaps of {name}', f'{name}: a row for each test image, and in it the image '
-                                    'as every label. A digit or object changes, its style should not.', grids['swaps']))
+                                    'as every label. A digit or object changes, its style should not.', grid))
         return pictures
+
+    @functools.cached_property
+    def compiled_pictures(self):
+        return jax.jit(self.pictures)
+
+    def pictures(self, variables, pixels: jax.Array, labels: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
+        """What figures show of images `[N, S, S, C]` in `[0, 1]` with their true labels `[N]`."""
+        features = self.bound(variables)(standardize(pixels, self.config.data), method='features')
+        return {'swaps': self.all_labels(variables, features),
+                'interpolation': self.interpolation(variables, features, labels),
+                'samples': self.samples(variables, features, key)}
 
     def report(self, rows) -> list[str]:
         """What a report says of runs of this task alone, as Markdown (see common/runs.py for `rows`)."""
         return report.sections(rows)
 
-    def interpolation(self, variables, features, examples, steps: int = 9) -> np.ndarray:
+    def interpolation(self, variables, features, labels, steps: int = 9) -> jax.Array:
         """From each example's latent to the next one's, under their own labels: `[pairs, steps, S, S, C]`."""
-        mu = self.bound(variables)(features, examples['label'], method='posterior').mu
+        mu = self.bound(variables)(features, labels, method='posterior').mu
         weights = jnp.linspace(0, 1, steps)[None, :, None]
         latents = (1 - weights) * mu[:6, None] + weights * mu[1:7, None]
         return self.decoded(variables, latents)
 
-    def samples(self, variables, features, keys: Keys, count: int = 10) -> np.ndarray:
+    def samples(self, variables, features, key: jax.Array, count: int = 10) -> jax.Array:
         """New images of each label: `[10, count, S, S, C]`.
 
         The decoder's prior knows no label; so latents are drawn from the Gaussian that fits the examples'
@@ -268,14 +278,13 @@ class VAETask:
         def one(label):
             posterior = self.bound(variables)(features, jnp.full(len(features), label), method='posterior')
             spread = jnp.sqrt(jnp.var(posterior.mu, axis=0) + jnp.mean(jnp.exp(posterior.log_var), axis=0))
-            noise = jax.random.normal(keys.stream('samples'), (count, self.config.model.latent))
+            noise = jax.random.normal(key, (count, self.config.model.latent))
             return jnp.mean(posterior.mu, axis=0)[None] + spread[None] * noise
         return self.decoded(variables, jnp.stack([one(label) for label in range(CLASSES)]))
 
-    def decoded(self, variables, latents) -> np.ndarray:
+    def decoded(self, variables, latents: jax.Array) -> jax.Array:
         """Latents `[..., Z]` to images `[..., S, S, C]` in `[0, 1]`."""
-        images = jax.jit(lambda z: self.bound(variables)(z, method='decode'))(latents)
-        return np.asarray(unstandardize(images, self.config.data))
+        return unstandardize(self.bound(variables)(latents, method='decode'), self.config.data)
 
     @property
     def channels(self) -> int:
@@ -295,17 +304,13 @@ class VAETask:
         return {'grid': figures.row_of(picture, images), **images}, {'labels': names}
 
 
-def classifier_task(workdir: str, config: ConfigDict) -> ClassifierTask:
-    """The task of a trained classifier. Raises UserError that says how to train it where there is none."""
-    path = pathlib.Path(workdir)
-    if not (path / config_lib.FILE).exists():
-        name, demo = path.name.removesuffix('_demo'), ':demo' if path.name.endswith('_demo') else ''
-        raise UserError(f'there is no trained classifier in {workdir or "(no folder named)"}; train it first: '
-                        f'python main.py --config=configs/{name}.py{demo} --workdir={workdir}')
-    stored = config_lib.load(path)
+def classifier_task(config: ConfigDict, key: str) -> ClassifierTask:
+    """The task of the classifier whose work directory `config` names under `key`. Raises UserError without one."""
+    workdir = config_lib.finished_run(config, key)
+    stored = config_lib.load(workdir)
     if stored.get('task') != 'classifier':
-        raise UserError(f'the run in {workdir} is no classifier; name one that configs/classifier_*.py trained')
+        raise UserError(f'{key}: the run in {workdir} is no classifier; name one that configs/classifier_*.py trained')
     if stored.data.image_size != config.data.image_size or len(stored.data.mean) != len(config.data.mean):
-        raise UserError(f'the classifier in {workdir} was trained on {stored.data.name}, whose images have '
+        raise UserError(f'{key}: the classifier in {workdir} was trained on {stored.data.name}, whose images have '
                         f'another shape than those of {config.data.name}; name another one')
     return ClassifierTask(stored)

@@ -15,7 +15,7 @@ from common.errors import UserError
 from configs import unet_mp_tr_ce
 
 ROOT = pathlib.Path(__file__).parent.parent
-BATCH, LOG_EVERY = 16, 8
+BATCH, LOG_EVERY = 16, 10
 START_LIMIT = 600  # Seconds.
 
 

@@ -8,7 +8,7 @@ import resource
 import sys
 import time
 
-CEILING_SIZE = 2048
+CEILING_SIZES = {'cpu': 2048, 'gpu': 8192, 'cuda': 8192, 'tpu': 8192}
 CEILING_TRIALS = 5
 
 
@@ -29,14 +29,14 @@ def speed(step: Callable[[], object], wait: Callable[[], object], images: int, s
     return steps * images / (time.perf_counter() - start)
 
 
-def ceiling(product: Callable[[], object]) -> float:
-    """The best GFLOP/s of `product`, which multiplies two square matrices of side `CEILING_SIZE`."""
+def ceiling(product: Callable[[], object], size: int) -> float:
+    """The best GFLOP/s of `product`, which multiplies two square matrices of side `size`."""
     seconds = []
     for _ in range(CEILING_TRIALS + 1):
         start = time.perf_counter()
         product()
         seconds.append(time.perf_counter() - start)
-    return 2 * CEILING_SIZE ** 3 / min(seconds) / 1e9
+    return 2 * size ** 3 / min(seconds) / 1e9
 
 
 def cpu_name() -> str:

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -19,8 +19,6 @@ from common.train import Trainer, default_dispatch
 from unet import task as unet_task
 from vae import task as vae_task
 from vae.classifier import ClassifierTask
-
-Layers = list[dict[str, np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,33 +47,14 @@ class VAE(vae_task.VAETask):
     def readers(self) -> dict[str, ClassifierTask]:
         return {'classifier': ClassifierTask(self.work.classifier)}
 
-    def init(self, key: jax.Array) -> tuple[dict[str, Any], dict[str, Any]]:
-        variables = self.model(train=False).init(key, *self.inputs())
-        return variables, {'classifier': self.readers['classifier'].init(key)[0]}
+    def constants(self) -> dict[str, Any]:
+        return {'classifier': self.readers['classifier'].init(jax.random.key(0))}
 
     def inputs(self) -> tuple[jax.Array, jax.Array, jax.Array]:
         """An image, a label and noise, of the right shapes."""
         size, channels = self.config.data.image_size, len(self.config.data.mean)
         return (jnp.zeros((1, size, size, channels)), jnp.zeros((1, 1), jnp.int32),
                 jnp.zeros((1, self.config.model.latent)))
-
-
-class Reference(NamedTuple):
-    """What the other side needs to compute the same: arrays of the host, in our layout.
-
-    Attributes:
-        layers: of the network, in the order in which they run; see `in_order`.
-        others: parameters that belong to no layer, by name.
-        classifier: the layers of the frozen classifier.
-        arrays: the training examples.
-        batch: those of the first step; for a VAE with `given` labels and `noise`.
-    """
-
-    layers: Layers
-    others: dict[str, np.ndarray]
-    classifier: Layers
-    arrays: dict[str, np.ndarray]
-    batch: dict[str, np.ndarray]
 
 
 class Device:
@@ -88,9 +67,9 @@ class Device:
 
     def ceiling(self, dtype: str) -> float:
         """GFLOP/s of a large matrix product."""
-        matrix = jnp.ones((measure.CEILING_SIZE,) * 2, dtype)
-        product = jax.jit(jnp.matmul)
-        return measure.ceiling(lambda: jax.block_until_ready(product(matrix, matrix)))
+        size = measure.CEILING_SIZES[jax.default_backend()]
+        matrix, product = jnp.ones((size, size), dtype), jax.jit(jnp.matmul)
+        return measure.ceiling(lambda: jax.block_until_ready(product(matrix, matrix)), size)
 
 
 class Ours:
@@ -107,11 +86,11 @@ class Ours:
         self.state, self.constants = devices.replicate((state, self.constants))
         self.done, self.unread = 0, ()
 
-    def reference(self) -> Reference:
+    def reference(self) -> works.Reference:
         """What the other side starts from."""
         layers, others = in_order(self.network(), self.initial)
         frozen = in_order(self.classifier(), self.constants['classifier'])[0] if self.work.classifier else []
-        return Reference(layers, others, frozen, self.task.load('train'), self.first_batch())
+        return works.Reference(layers, others, frozen, self.task.load('train'), self.first_batch())
 
     def first_step(self) -> tuple[float, float, float]:
         """Loss and gradient norm of the first step, and seconds, compilation included."""
@@ -170,7 +149,7 @@ class Ours:
         return lambda variables: self.task.readers['classifier'].logits(variables, self.task.inputs()[0])
 
 
-def in_order(network, variables) -> tuple[Layers, dict[str, np.ndarray]]:
+def in_order(network, variables) -> tuple[works.Layers, dict[str, np.ndarray]]:
     """The layers of a network in the order in which they run, and what belongs to none.
 
     Args:

@@ -22,6 +22,7 @@ class Side:
 
     def __init__(self, module: str, name: str, *args):
         os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')  # An accelerator's memory is shared.
+        os.environ.setdefault('TORCHINDUCTOR_FORCE_DISABLE_CACHES', '1')  # A first step compiles, each time.
         context = multiprocessing.get_context('spawn')
         self.connection, other = context.Pipe()
         self.process = context.Process(target=serve, args=(other, module, name, args))

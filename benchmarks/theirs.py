@@ -45,8 +45,9 @@ class Device:
     def ceiling(self, dtype: str) -> float:
         """GFLOP/s of a large matrix product."""
         torch.set_float32_matmul_precision('high')
-        matrix = torch.ones((measure.CEILING_SIZE,) * 2, dtype=getattr(torch, dtype), device=device())
-        return measure.ceiling(lambda: (torch.matmul(matrix, matrix), wait()))
+        size = measure.CEILING_SIZES[device().type]
+        matrix = torch.ones((size, size), dtype=getattr(torch, dtype), device=device())
+        return measure.ceiling(lambda: (torch.matmul(matrix, matrix), wait()), size)
 
 
 class Theirs:

@@ -8,6 +8,8 @@ import numpy as np
 
 from configs import classifier_cifar10, classifier_mnist, unet_mp_tr_ce, vae_cifar10, vae_mnist
 
+Layers = list[dict[str, np.ndarray]]
+
 
 class Work(NamedTuple):
     """One network at one size.
@@ -21,6 +23,24 @@ class Work(NamedTuple):
     name: str
     config: ConfigDict
     classifier: ConfigDict | None = None
+
+
+class Reference(NamedTuple):
+    """What the other side needs to compute the same: arrays of the host, in our layout.
+
+    Attributes:
+        layers: of the network, in the order in which they run; see `in_order` in ours.py.
+        others: parameters that belong to no layer, by name.
+        classifier: the layers of the frozen classifier.
+        arrays: the training examples.
+        batch: those of the first step; for a VAE with `given` labels and `noise`.
+    """
+
+    layers: Layers
+    others: dict[str, np.ndarray]
+    classifier: Layers
+    arrays: dict[str, np.ndarray]
+    batch: dict[str, np.ndarray]
 
 
 def unet(width: int, batch: int, size: int, base=unet_mp_tr_ce, multipliers=(1, 2, 4, 8, 8)) -> Work:

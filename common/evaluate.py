@@ -90,12 +90,11 @@ def numbers(results: dict[str, Any]) -> dict[str, float]:
 
 
 def restore(task, workdir: pathlib.Path, devices: Devices):
-    """The averaged variables of the latest checkpoint, the task's constants, and the step."""
-    variables, constants = task.init(jax.random.key(task.config.seed))
+    """The averaged variables of the latest checkpoint, on all devices, and its step."""
+    variables = jax.eval_shape(task.init, jax.random.key(task.config.seed))
     template = {'params': variables['params'], 'batch_stats': variables.get('batch_stats', {})}
     with Checkpoints(workdir, read_only=True) as checkpoints:
-        average = checkpoints.restore({'average': devices.replicate(template)})['average']
-        return average, devices.replicate(constants), checkpoints.latest_step()
+        return checkpoints.restore({'average': devices.placed(template)})['average'], checkpoints.latest_step()
 
 
 def evaluate(task, workdir: pathlib.Path) -> dict[str, Any]:
@@ -106,7 +105,8 @@ def evaluate(task, workdir: pathlib.Path) -> dict[str, Any]:
     """
     with on_first_locked(workdir):
         devices = Devices()
-        variables, constants, step = restore(task, workdir, devices)
+        variables, step = restore(task, workdir, devices)
+        constants = devices.replicate(task.constants())
         evaluation = Evaluation(task, devices)
         results = evaluation.results(variables, constants, step, lambda: None)
         images = evaluation.figures(variables, constants)

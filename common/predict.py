@@ -103,7 +103,7 @@ def load(workdir: str | pathlib.Path, make_task: Callable) -> Predictor:
     """
     workdir = pathlib.Path(workdir)
     task = make_task(config_lib.load(workdir))
-    variables, _, step = restore(task, workdir, Devices())
+    variables, step = restore(task, workdir, Devices())
     return Predictor(task, jax.device_put(jax.tree.map(np.asarray, variables)), step)  # On one device.
 
 

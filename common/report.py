@@ -113,11 +113,11 @@ def restore_run(run: FinishedRun, devices: Devices) -> tuple[Any, Any]:
     """Variables and constants. Raises UserError where they are missing or not what was measured."""
     if not (run.workdir / 'checkpoints').exists():  # Which restoring would create.
         raise UserError('its work directory holds no checkpoints')
-    variables, constants, step = restore(run.task, run.workdir, devices)
+    variables, step = restore(run.task, run.workdir, devices)
     if step != run.results['step']:
         raise UserError(f'it was measured at step {run.results["step"]} and is now at {step}; measure it '
                         f'again with --mode=eval --workdir={run.workdir}')
-    return variables, constants
+    return variables, run.task.constants()
 
 
 def speed(rows: list[Entry]) -> list[str]:

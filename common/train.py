@@ -20,7 +20,7 @@ from common.checkpoint import Checkpoints
 from common.errors import Diverged, Interrupted, UserError, notice
 from common.evaluate import Evaluation, numbers, on_first_locked
 from common.keys import Keys
-from common.parallel import AXIS, Devices, first_before_others, is_first, largest, on_first
+from common.parallel import AXIS, Devices, first_before_others, is_first, largest, on_first, run_once
 from common.writers import Writer, progress
 
 
@@ -93,7 +93,8 @@ class Trainer:
 
     def init(self) -> tuple[TrainState, Any]:
         """The initial state and the task's constants, not yet placed on the devices."""
-        variables, constants = self.task.init(Keys(jax.random.key(self.config.seed), 0).stream('init'))
+        variables = run_once(self.task.init, Keys(jax.random.key(self.config.seed), 0).stream('init'))
+        constants = self.task.constants()
         params, batch_stats = variables['params'], variables.get('batch_stats', {})
         state = TrainState(jnp.zeros((), jnp.int32), params, batch_stats, self.optimizer.init(params),
                            {'params': params, 'batch_stats': batch_stats}, None)

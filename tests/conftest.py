@@ -19,6 +19,7 @@ import pytest
 
 from configs import classifier_mnist, judge_mnist, unet_mp_tr_ce, vae_mnist
 
+os.environ['XLA_FLAGS'] = '--xla_backend_optimization_level=1'  # Tests compile much and compute little.
 jax.config.update('jax_platforms', 'cpu')
 jax.config.update('jax_num_cpu_devices', 4)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
@@ -130,11 +131,17 @@ def tiny_task(config):
     return make_tiny_task(config)
 
 
+def initial_of(task):
+    """The variables that training starts from, with key 0, and the constants."""
+    from common.parallel import run_once
+    return run_once(task.init, jax.random.key(0)), task.constants()
+
+
 def save_run(task, workdir):
     """A work directory as a run leaves it, with the initial weights; returns it."""
     from common import config as config_lib
     from common.checkpoint import Checkpoints
-    variables, _ = task.init(jax.random.key(0))
+    variables = initial_of(task)[0]
     config_lib.save(task.config, workdir)
     config_lib.write_json(workdir / config_lib.RESULTS, {'finished': True})
     with Checkpoints(workdir) as checkpoints:

@@ -30,7 +30,7 @@ def traced(config, values=()):
              'labels': jnp.zeros((1, 2, size, size), jnp.uint8), 'label': jnp.zeros((1, 2), int)}
 
     def first_loss(batch, key):
-        variables, constants = task.init(key)
+        variables, constants = task.init(key), task.constants()
         loss, (batch_stats, sums) = task.loss(variables['params'], variables['batch_stats'], constants, batch,
                                               Keys(key, 0), task.stage(0))
         assert jax.tree.structure(batch_stats) == jax.tree.structure(variables['batch_stats'])
@@ -47,8 +47,8 @@ def untrained(monkeypatch):
         return vae.task.ClassifierTask(module.get_config())
 
     def zeros(task, *_):
-        shapes = jax.eval_shape(lambda key: task.init(key)[0], jax.random.key(0))
-        return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes), {}, 0
+        shapes = jax.eval_shape(task.init, jax.random.key(0))
+        return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes), 0
 
     monkeypatch.setattr(vae.task, 'classifier_task', named)
     monkeypatch.setattr(vae.task, 'restore', zeros)

@@ -19,9 +19,8 @@ def start(workdir):
                f'--config.num_epochs={EPOCHS}', '--config.data.image_size=16', '--config.model.width=4',
                '--config.model.multipliers=(1,1)', '--config.batch_size=16', '--config.eval_every_epochs=0',
                '--config.log_every_steps=1', f'--workdir={workdir}']
-    environment = os.environ | {'XLA_FLAGS': ''}
     with (workdir.parent / f'{workdir.name}.log').open('a') as log:
-        return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        return subprocess.Popen(command, stdout=log, stderr=log)
 
 
 def is_saving(workdir):

@@ -24,10 +24,11 @@ def start(workdir, processes, devices, *args):
     with socket.socket() as free:
         free.bind(('localhost', 0))
         address = f'localhost:{free.getsockname()[1]}'
-    environment = os.environ | {'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}'}
+    flags = f'{os.environ["XLA_FLAGS"]} --xla_force_host_platform_device_count={devices}'
     command = [sys.executable, ROOT / 'main.py', f'--config={ROOT}/configs/unet_mp_tr_ce.py:demo', *SMALL,
                f'--workdir={workdir}', *args]
     joins = [[f'--distributed={address},{processes},{number}'] if processes > 1 else [] for number in range(processes)]
+    environment = os.environ | {'XLA_FLAGS': flags}
     return [subprocess.Popen([*command, *join], env=environment, text=True, stdout=subprocess.PIPE,
                              stderr=subprocess.STDOUT) for join in joins]
 

@@ -16,7 +16,7 @@ from common import data, evaluate, train
 from common.errors import Diverged, UserError
 from common.parallel import Devices
 from common.writers import read_metrics
-from tests.conftest import make_tiny_task, metric_lines, saved_arrays, stopped_run, train_steps
+from tests.conftest import initial_of, make_tiny_task, metric_lines, saved_arrays, stopped_run, train_steps
 from unet.losses import LOSSES
 
 GOLDEN_LOSS = {'cross_entropy': 1.09623206, 'dice': 0.68250817}
@@ -212,7 +212,7 @@ def test_evaluation_does_not_depend_on_its_batch_size(config):
     for size in (1, 7, 64):
         config.eval_batch_size = size
         task = make_tiny_task(config)
-        variables, _ = task.init(jax.random.key(0))
+        variables = initial_of(task)[0]
         evaluation = evaluate.Evaluation(task, one)
         outcomes.append(evaluation.metrics(one.replicate(variables), {}, lambda: None, 'test'))
     assert outcomes[1] == pytest.approx(outcomes[0], rel=1e-6, nan_ok=True)
@@ -220,7 +220,7 @@ def test_evaluation_does_not_depend_on_its_batch_size(config):
 
 
 def test_evaluation_on_four_devices_equals_numpy(tiny_task):
-    variables, _ = tiny_task.init(jax.random.key(0))
+    variables = initial_of(tiny_task)[0]
     devices, test = Devices(), tiny_task.load('test')
     evaluation = evaluate.Evaluation(tiny_task, devices)
     metrics = evaluation.metrics(devices.replicate(variables), {}, lambda: None, 'test')

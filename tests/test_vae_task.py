@@ -16,7 +16,7 @@ from common.errors import UserError
 from common.keys import Keys
 from common.parallel import AXIS, Devices
 from configs import classifier_mnist, judge_mnist, vae_mnist
-from tests.conftest import metric_lines, saved_arrays, stopped_run, train_steps
+from tests.conftest import initial_of, metric_lines, save_run, saved_arrays, stopped_run, train_steps
 from vae.classifier import ClassifierTask, standardize, unstandardize
 from vae.task import VAETask
 
@@ -48,15 +48,15 @@ def tiny_data(monkeypatch):
 
 @pytest.fixture(scope='module')
 def classifiers(tmp_path_factory):
-    """The place for the trained frozen classifier and judge; `config` fills it."""
-    return tmp_path_factory.mktemp('classifiers')
+    """The work directories of an untrained frozen classifier and judge."""
+    folder = tmp_path_factory.mktemp('classifiers')
+    for name, module in (('classifier', classifier_mnist), ('judge', judge_mnist)):
+        save_run(ClassifierTask(shrunk(module.get_config('demo'))), folder / name)
+    return folder
 
 
 @pytest.fixture
 def config(classifiers):
-    for name, module in (('classifier', classifier_mnist), ('judge', judge_mnist)):
-        if not (classifiers / name / 'results.json').exists():
-            train.train(ClassifierTask(shrunk(module.get_config('demo'))), classifiers / name)
     config = shrunk(vae_mnist.get_config('demo'), classifier_workdir=str(classifiers / 'classifier'),
                     judge_workdir=str(classifiers / 'judge'))
     config.model.update({'decoder_width': 4, 'latent': 3})
@@ -71,7 +71,7 @@ def task(config):
 @pytest.fixture
 def initial(task):
     """Variables and constants."""
-    return task.init(jax.random.key(0))
+    return initial_of(task)
 
 
 def test_batch(task, count=8):
@@ -119,7 +119,7 @@ def test_wrong_labels_do_not_depend_on_how_the_batch_is_split(task):
 def test_label_loss_is_against_the_given_label(config, monkeypatch):
     config.update({'reconstruct_wrong': True, 'swap_weight': 0.0})
     task = VAETask(config)
-    initial, batch = task.init(jax.random.key(0)), test_batch(VAETask(config))
+    initial, batch = initial_of(task), test_batch(VAETask(config))
     give(task, monkeypatch, (batch['label'] + 1) % 10)
     told = loss_sums(task, initial, batch)
     assert loss_sums(task, initial, batch | {'label': (batch['label'] + 5) % 10}) == told
@@ -134,7 +134,7 @@ def test_wrong_label_is_not_compared_with_the_original_unless_asked(config, monk
         task = VAETask(config)
         batch = test_batch(task)
         give(task, monkeypatch, (batch['label'] + 1) % 10)
-        sums[reconstruct] = loss_sums(task, task.init(jax.random.key(0)), batch)
+        sums[reconstruct] = loss_sums(task, initial_of(task), batch)
     assert sums[False]['reconstruction'] == 0 > sums[True]['reconstruction']
     assert sums[False]['label_loss'] == sums[True]['label_loss'] > 0
 
@@ -157,7 +157,7 @@ def test_terms_add_up_to_the_total(task, initial):
 def test_swap_loss_is_the_label_loss_of_one_more_wrong_label(config, monkeypatch):
     config.swap_weight = 3 * config.label_weight
     task = VAETask(config)
-    initial, batch = task.init(jax.random.key(0)), test_batch(task)
+    initial, batch = initial_of(task), test_batch(task)
     other = task.other_labels(batch, KEYS, 'swap')
     assert jnp.all(other != batch['label'])
     give(task, monkeypatch, other)
@@ -172,7 +172,7 @@ def test_evaluation_never_gives_wrong_labels(config):
     for rate in (0.0, 1.0):
         config.wrong_label_rate = rate
         task = VAETask(config)
-        results.append(task.eval_step(*task.init(jax.random.key(0)), test_batch(task), KEYS))
+        results.append(task.eval_step(*initial_of(task), test_batch(task), KEYS))
     jax.tree.map(np.testing.assert_array_equal, *results)
 
 
@@ -180,7 +180,7 @@ def test_label_loss_is_of_the_classifiers_own_standardisation_and_statistics(con
     """Computed once more by hand, with a classifier that was trained with another mean and deviation than the VAE."""
     config.update({'swap_weight': 0.0, 'show': {'scale': 0.0, 'shift': 0.0, 'noise': 0.0}})
     task = VAETask(config)
-    (variables, constants), batch = task.init(jax.random.key(0)), test_batch(task)
+    (variables, constants), batch = initial_of(task), test_batch(task)
     reader = task.readers['classifier']
     reader.config.data.update({'mean': (0.4,), 'std': (0.7,)})
     give(task, monkeypatch, batch['label'])
@@ -204,7 +204,7 @@ def test_decoder_learns_from_the_frozen_classifier(config):
     for weight in (0.0, 100.0):
         config.update({'wrong_label_rate': 1.0, 'label_weight': weight, 'swap_weight': 0.0})
         task = VAETask(config)
-        (variables, constants), batch = task.init(jax.random.key(0)), test_batch(task)
+        (variables, constants), batch = initial_of(task), test_batch(task)
 
         def loss(params, task=task, variables=variables, constants=constants, batch=batch):
             one = functools.partial(task.loss, params, variables['batch_stats'], constants, keys=KEYS, stage=None)
@@ -267,7 +267,7 @@ def test_importance_bound_of_one_sample_is_an_elbo_and_more_samples_raise_it(con
     for count in (1, 32):
         config.importance_samples = count
         task = VAETask(config)
-        initial, batch = task.init(jax.random.key(0)), test_batch(task)
+        initial, batch = initial_of(task), test_batch(task)
         step = jax.jit(lambda root, task=task, initial=initial, batch=batch: task.eval_step(
             *initial, batch, Keys(root, 0)))
         runs = [step(jax.random.key(seed)) for seed in range(60)]
@@ -325,7 +325,7 @@ def test_interrupted_run_ends_as_if_it_had_not_been(task, whole, tmp_path, step)
 def test_metrics_do_not_depend_on_the_batch(config, batch_size):
     config.eval_batch_size = batch_size
     task = VAETask(config)
-    variables, constants = task.init(jax.random.key(0))
+    variables, constants = initial_of(task)
     one = jax.devices()[:1]
     metrics = evaluate.Evaluation(task, Devices(one)).metrics(variables, constants, lambda: None, 'test')
     config.eval_batch_size = 23
@@ -387,4 +387,4 @@ def test_copy_of_a_classifier_that_is_not_whole_is_made_again(config, tmp_path, 
     shutil.copytree(classifiers / 'classifier' / 'checkpoints', half / 'checkpoints')
     next((half / 'checkpoints').rglob('_METADATA')).unlink()
     config_lib.adopt(config, tmp_path)
-    assert VAETask(config_lib.at_home(config, tmp_path)).init(jax.random.key(0))[1].keys() == {'classifier', 'judge'}
+    assert VAETask(config_lib.at_home(config, tmp_path)).constants().keys() == {'classifier', 'judge'}

@@ -63,10 +63,14 @@ class SegmentationTask:
         """All examples of a split, decoded and squashed to the configured size."""
         return data.load(self.config.data, split, decode_example, FEATURES)
 
-    def init(self, key: jax.Array) -> tuple[dict[str, Any], dict]:
-        """Variables for training, and constants (none)."""
+    def init(self, key: jax.Array) -> dict[str, Any]:
+        """The variables that training starts from."""
         size = 2 ** (len(self.config.model.multipliers) - 1)
-        return self.model.init(key, jnp.zeros((1, size, size, 3)), train=False), {}
+        return self.model.init(key, jnp.zeros((1, size, size, 3)), train=False)
+
+    def constants(self) -> dict:
+        """Arrays that training reads and leaves alone: none."""
+        return {}
 
     def stage(self, progress: float) -> int:
         """The image size at which to train, given the fraction of training that is behind.

@@ -50,10 +50,14 @@ class ClassifierTask:
         """All examples of a split."""
         return data.load(self.config.data, split, decode_example, {'image': (self.channels,), 'label': ()})
 
-    def init(self, key: jax.Array) -> tuple[dict[str, Any], dict]:
-        """Variables for training, and constants (none)."""
+    def init(self, key: jax.Array) -> dict[str, Any]:
+        """The variables that training starts from."""
         size, channels = self.config.data.image_size, self.channels
-        return self.model(train=False).init(key, jnp.zeros((1, size, size, channels))), {}
+        return self.model(train=False).init(key, jnp.zeros((1, size, size, channels)))
+
+    def constants(self) -> dict:
+        """Arrays that training reads and leaves alone: none."""
+        return {}
 
     def stage(self, progress: float) -> None:
         """Training has one stage."""

@@ -30,7 +30,7 @@ READERS = {'frozen': 'classifier', 'judge': 'judge'}  # Name in the metrics: nam
 
 @dataclasses.dataclass(frozen=True)
 class VAETask:
-    """Implements the seam of common/train.py; every method but `load` and `init` is a pure function.
+    """Implements the seam of common/train.py; every method but `load` and `constants` is a pure function.
 
     Batches are dictionaries: `image` uint8 `[B, S, S, C]`, `label` int32 `[B]` (the true one), `index` and
     `valid` `[B]`; where labels are to be swapped also `partner`, another image, to compare styles with by chance.
@@ -64,14 +64,17 @@ class VAETask:
         arrays = data.load(self.config.data, split, decode_example, {'image': (self.channels,), 'label': ()})
         return arrays if split == 'train' else arrays | {'partner': np.roll(arrays['image'], 1, axis=0)}
 
-    def init(self, key: jax.Array) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Variables for training, and the frozen classifiers as constants."""
+    def init(self, key: jax.Array) -> dict[str, Any]:
+        """The variables that training starts from."""
         size, channels = self.config.data.image_size, self.channels
-        variables = self.model(train=False).init(key, jnp.zeros((1, size, size, channels)),
-                                                 jnp.zeros((1, 1), jnp.int32), jnp.zeros((1, self.config.model.latent)))
-        constants = {name: restore(task, pathlib.Path(self.config[f'{name}_workdir']), Devices())[0]
-                     for name, task in self.readers.items()}
-        return variables, jax.tree.map(np.asarray, constants)  # For the caller's devices, which may be others.
+        return self.model(train=False).init(key, jnp.zeros((1, size, size, channels)), jnp.zeros((1, 1), jnp.int32),
+                                            jnp.zeros((1, self.config.model.latent)))
+
+    def constants(self) -> dict[str, Any]:
+        """The variables of the frozen classifier and of the judge, which training reads and leaves alone."""
+        restored = {name: restore(task, pathlib.Path(self.config[f'{name}_workdir']), Devices())[0]
+                    for name, task in self.readers.items()}
+        return jax.tree.map(np.asarray, restored)  # For the caller's devices, which may be others.
 
     def stage(self, progress: float) -> None:
         """Training has one stage."""

@@ -19,11 +19,10 @@ from common.errors import UserError
 
 TASKS = {'unet': ('unet.task', 'SegmentationTask', 'unet_mp_tr_ce'), 'vae': ('vae.task', 'VAETask', 'vae_mnist'),
          'classifier': ('vae.classifier', 'ClassifierTask', 'classifier_mnist')}  # And a file with all of its keys.
-MODES = ('train', 'eval', 'sweep', 'report', 'predict', 'export', 'serve')
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'Configuration file, e.g. configs/unet_mp_tr_ce.py; '
                                          'its values are flags too: --config.seed=1', lock_config=True)
-MODE = flags.DEFINE_enum('mode', 'train', MODES, 'What to do.')
+MODE = flags.DEFINE_enum('mode', 'train', 'train eval sweep report predict export serve'.split(), 'What to do.')
 WORKDIR = flags.DEFINE_string('workdir', '', "Where the run lives; by default runs/<the configuration's name>.")
 RUNS = flags.DEFINE_string('runs', 'runs/*', 'Work directories to report on.')
 INPUT = flags.DEFINE_list('input', [], 'Photos and folders of photos to predict for.')
@@ -96,4 +95,5 @@ def make_task(config):
 
 
 if __name__ == '__main__':
+    cli.with_huge_pages()
     sys.exit(cli.run(main, sys.argv))

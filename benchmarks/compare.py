@@ -71,7 +71,7 @@ def start(work: works.Work, candidates: list[str], stack: contextlib.ExitStack):
     sides, first_steps, dropped = {'ours': ours}, {'ours': seconds}, {}
     for name in candidates:
         try:
-            side = stack.enter_context(Side('benchmarks.theirs', 'Theirs', work, name))
+            side = stack.enter_context(Side('benchmarks.theirs', 'Theirs', work, name, huge_pages=name != 'eager'))
             side('load', reference)
             *found, seconds = side('first_step', reference)
         except Failed as error:

@@ -5,6 +5,8 @@ import multiprocessing
 import os
 import traceback
 
+from common.cli import HUGE_PAGES
+
 
 class Failed(Exception):
     """A side could not do what it was asked."""
@@ -16,13 +18,15 @@ class Side:
     Args:
         module, name: the class, imported only there.
         args: of its constructor.
+        huge_pages: whether its memory is to be in huge pages, as that of main.py is.
     Raises:
         Failed: the constructor or, when the side is called, the method raised; or the process has died.
     """
 
-    def __init__(self, module: str, name: str, *args):
+    def __init__(self, module: str, name: str, *args, huge_pages: bool = True):
         os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')  # An accelerator's memory is shared.
         os.environ.setdefault('TORCHINDUCTOR_FORCE_DISABLE_CACHES', '1')  # A first step compiles, each time.
+        os.environ['GLIBC_TUNABLES'] = HUGE_PAGES if huge_pages else ''
         context = multiprocessing.get_context('spawn')
         self.connection, other = context.Pipe()
         self.process = context.Process(target=serve, args=(other, module, name, args))

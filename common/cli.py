@@ -9,6 +9,18 @@ from absl import app, flags, logging
 from common.errors import Diverged, Incomplete, Interrupted, PeerLost, UserError
 
 EXIT_CODES = {Diverged: 1, UserError: 2, Incomplete: 3}
+HUGE_PAGES = 'glibc.malloc.hugetlb=1'
+
+
+def with_huge_pages() -> None:
+    """Starts the program once more, in the same process, with its memory in huge pages, where glibc offers them.
+
+    On CPU a training step then takes about a sixth less time: it always writes to fresh memory. glibc looks for
+    the setting when a process starts, and only then. A GLIBC_TUNABLES of the user's own is left as it is.
+    """
+    if sys.platform == 'linux' and 'GLIBC_TUNABLES' not in os.environ:
+        os.environ['GLIBC_TUNABLES'] = HUGE_PAGES
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def run(main: Callable[[], None], argv: list[str]) -> int:

@@ -71,6 +71,7 @@ def start(work: works.Work, candidates: list[str], stack: contextlib.ExitStack):
     sides, first_steps, dropped = {'ours': ours}, {'ours': seconds}, {}
     for name in candidates:
         try:
+            # The eager candidate is PyTorch as it comes; the others may have whatever makes them fast.
             side = stack.enter_context(Side('benchmarks.theirs', 'Theirs', work, name, huge_pages=name != 'eager'))
             side('load', reference)
             *found, seconds = side('first_step', reference)

@@ -4,6 +4,7 @@ import importlib
 import multiprocessing
 import os
 import traceback
+import unittest.mock
 
 from common.cli import HUGE_PAGES
 
@@ -26,11 +27,11 @@ class Side:
     def __init__(self, module: str, name: str, *args, huge_pages: bool = True):
         os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')  # An accelerator's memory is shared.
         os.environ.setdefault('TORCHINDUCTOR_FORCE_DISABLE_CACHES', '1')  # A first step compiles, each time.
-        os.environ['GLIBC_TUNABLES'] = HUGE_PAGES if huge_pages else ''
         context = multiprocessing.get_context('spawn')
         self.connection, other = context.Pipe()
         self.process = context.Process(target=serve, args=(other, module, name, args))
-        self.process.start()
+        with unittest.mock.patch.dict(os.environ, {'GLIBC_TUNABLES': HUGE_PAGES if huge_pages else ''}):
+            self.process.start()
         other.close()
         self.receive()
 

@@ -23,8 +23,8 @@ class Checkpoints:
 
     def __init__(self, workdir: pathlib.Path, read_only: bool = False):
         self.directory = (workdir / 'checkpoints').absolute()
-        self.manager = ocp.CheckpointManager(self.directory, options=ocp.CheckpointManagerOptions(
-            max_to_keep=KEEP, create=not read_only, read_only=read_only, enable_async_checkpointing=True))
+        options = {'read_only': True, 'create': False, 'save_interval_steps': 0} if read_only else {'max_to_keep': KEEP}
+        self.manager = ocp.CheckpointManager(self.directory, options=ocp.CheckpointManagerOptions(**options))
 
     def __enter__(self):
         return self
@@ -73,9 +73,14 @@ class Checkpoints:
                 **{name: ocp.args.StandardRestore(tree) for name, tree in items.items()},
                 checksums=ocp.args.JsonRestore()))
             found = checksums({name: stored[name] for name in items})
-        except (MemoryError, PermissionError, jax.errors.JaxRuntimeError):
+        except (MemoryError, jax.errors.JaxRuntimeError):
             raise
+        except PermissionError as error:
+            raise UserError(f'{error.filename} may not be read; ask its owner') from error
         except Exception as error:  # Whatever orbax and tensorstore raise on what they cannot read.
+            if 'tree structures do not match' in str(error):
+                raise UserError(f'the checkpoints in {self.directory} are of another version of this program, or not '
+                                'of its config.json; use the version that wrote them') from error
             raise self.damaged(step, f'{type(error).__name__}: {error}') from error
         wrong = sorted(name for name in found if found[name] != stored['checksums'].get(name))
         if wrong:

@@ -18,12 +18,15 @@ CANNOT_WRITE = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.ERO
 
 
 def check(config: ConfigDict, complete: ConfigDict) -> None:
-    """Raises UserError for values that no task can work with, or for a key of `complete` that is missing."""
-    flat = flatten(config)
-    missing = sorted(set(flatten(complete)) - set(flat))
+    """Raises UserError unless `config` has the keys of `complete`, values of their types, and ones that make sense."""
+    flat, expected = flatten(config), flatten(complete)
+    missing = sorted(set(expected) - set(flat))
     if missing:
         raise UserError(f'the configuration lacks {missing[0]}: it is of another version or changed by hand; compare '
                         'it with those in configs/')
+    for name, value in expected.items():
+        if type(flat[name]) not in ({int, float} if isinstance(value, float) else {type(value)}):
+            raise UserError(f'{name} is {flat[name]!r}; it must be like {value!r}')
     check_choice('dtype', config.dtype, ('float32', 'bfloat16'))
     for name in ('num_epochs', 'batch_size', 'eval_batch_size', 'log_every_steps', 'data.image_size'):
         if flat[name] < 1:
@@ -82,21 +85,21 @@ def adopt_copies(config: ConfigDict, workdir: pathlib.Path) -> None:
         copy = workdir / key.removesuffix('_workdir')
         if begun and (copy / FILE).exists():
             continue
-        source = finished_run(config, key)
-        if source.resolve() != copy.resolve():
-            shutil.rmtree(copy, ignore_errors=True)
-            shutil.copytree(source / 'checkpoints', copy / 'checkpoints')
-            shutil.copy(source / RESULTS, copy)
-            shutil.copy(source / FILE, copy)  # Last: it says that the copy is whole.
+        source = named_run(config, key)
+        if source.resolve() == copy.resolve():
+            continue
+        if not is_finished(source):
+            raise UserError(f'{key}: the run in {source} has not come to its end; start it again to finish it')
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(source / 'checkpoints', copy / 'checkpoints')
+        shutil.copy(source / FILE, copy)  # Last: it says that the copy is whole.
 
 
-def finished_run(config: ConfigDict, key: str) -> pathlib.Path:
-    """The work directory that `config` names under `key`. Raises UserError where no finished run is there."""
+def named_run(config: ConfigDict, key: str) -> pathlib.Path:
+    """The work directory that `config` names under `key`. Raises UserError where no run with a checkpoint is there."""
     path = pathlib.Path(config[key])
-    if not config[key] or not (path / FILE).exists():
-        raise UserError(f'{key} is {config[key]!r}, where no run is; {how_to_train(path)}')
-    if not is_finished(path):
-        raise UserError(f'{key}: the run in {path} has not come to its end; start it again to finish it')
+    if not config[key] or not (path / FILE).exists() or not any((path / 'checkpoints').glob('*')):
+        raise UserError(f'{key} is {config[key]!r}, where no trained run is; {how_to_train(path)}')
     return path
 
 
@@ -126,12 +129,13 @@ def locked(workdir: pathlib.Path):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
     except BlockingIOError as error:
-        raise UserError(f'another run is at work in {workdir}; wait for it or choose another --workdir') from error
+        raise UserError(f'another run is at work in {workdir}; wait for it, or train with another --workdir') from error
     except OSError as error:
-        if error.errno not in CANNOT_WRITE:
+        if error.errno not in CANNOT_WRITE and not isinstance(error, shutil.Error):
             raise
-        raise UserError(f'no access to {error.filename or workdir} ({error.strerror}); mend that and start again, or '
-                        'choose another --workdir') from error
+        reason = error.strerror or str(error)[-150:]
+        raise UserError(f'no access to {error.filename or workdir} ({reason}); mend that and start again, or choose '
+                        'another --workdir') from error
 
 
 def save(config: ConfigDict, workdir: pathlib.Path) -> None:

@@ -84,7 +84,7 @@ def prepared_builder(config) -> tfds.core.DatasetBuilder:
     except tfds.core.DatasetNotFoundError as error:
         raise UserError(f'TFDS knows no data set {config.name!r}; {advice}') from error
     except ValueError as error:
-        reason = str(error).strip().splitlines()[0][:150]
+        reason = ' '.join(str(error).split())[:150]
         raise UserError(f'{config.name} in {config.dir or "the TFDS folder"} cannot be opened as array_record '
                         f'({reason}); set data.dir to an empty folder to prepare it anew') from error
     if builder.is_prepared():

@@ -60,14 +60,14 @@ class Evaluation:
         return {**test, 'train_loss': train['loss'], 'split': 'test', 'step': step, 'finished': step == total,
                 'num_examples': self.feed('test').size}
 
-    def figures(self, variables, constants) -> dict[str, np.ndarray]:
+    def figures(self, variables) -> dict[str, np.ndarray]:
         """The task's pictures of a fixed set of test examples; none but on the first process, which draws alone."""
         feed = self.feed('test')
         if not is_first():
             return {}
-        variables, constants = jax.tree.map(np.asarray, (variables, constants))
+        variables = jax.tree.map(np.asarray, variables)
         examples = fixed_examples(feed, self.task.figure_examples)
-        return self.task.figures(variables, constants, examples, Keys(jax.random.key(self.task.config.seed), 0))
+        return self.task.figures(variables, examples, Keys(jax.random.key(self.task.config.seed), 0))
 
 
 def fixed_examples(feed: data.Feed, count: int) -> dict[str, np.ndarray]:
@@ -109,7 +109,7 @@ def evaluate(task, workdir: pathlib.Path) -> dict[str, Any]:
         constants = devices.replicate(task.constants())
         evaluation = Evaluation(task, devices)
         results = evaluation.results(variables, constants, step, lambda: None)
-        images = evaluation.figures(variables, constants)
+        images = evaluation.figures(variables)
         if is_first():
             config_lib.write_json(workdir / config_lib.RESULTS, results)
             save_images(workdir, images)

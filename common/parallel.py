@@ -27,6 +27,7 @@ CPU_FLAG = '--xla_cpu_experimental_ynn_fusion_type=-individual_convolution'
 if jaxlib.__version__.startswith('0.10.') and 'ynn_fusion_type' not in os.environ.get('XLA_FLAGS', ''):
     os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {CPU_FLAG}'.strip()
 
+OWN_FAULTS = ('RESOURCE_EXHAUSTED', 'INVALID_ARGUMENT', 'UNIMPLEMENTED')  # How JAX's messages begin.
 GONE_AFTER = 30  # Seconds without a sign of life after which the other processes give one up.
 
 
@@ -47,7 +48,7 @@ def joined(spec: str):
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
-        if jax.process_count() == 1:
+        if jax.process_count() == 1 or str(error).startswith(OWN_FAULTS):
             raise
         raise PeerLost(f'another process of this run has gone ({" ".join(str(error).split())[:120]}); start them '
                        f'all again to go on from the last checkpoint') from error

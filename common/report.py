@@ -96,7 +96,7 @@ def compare(task, rows: list[Entry]) -> list[page.Picture]:
     devices, restored = Devices(), {}
     for row in rows:
         try:
-            restored[row.name] = row.runs[0].task, *restore_run(row.runs[0], devices)
+            restored[row.name] = row.runs[0].task, restore_run(row.runs[0], devices)
         except UserError as error:
             notice(f'no pictures of {row.name}: {error}')
     if not restored:
@@ -109,15 +109,13 @@ def compare(task, rows: list[Entry]) -> list[page.Picture]:
     return task.compare(restored, examples)
 
 
-def restore_run(run: FinishedRun, devices: Devices) -> tuple[Any, Any]:
-    """Variables and constants. Raises UserError where they are missing or not what was measured."""
-    if not (run.workdir / 'checkpoints').exists():  # Which restoring would create.
-        raise UserError('its work directory holds no checkpoints')
+def restore_run(run: FinishedRun, devices: Devices) -> Any:
+    """The variables. Raises UserError where they are missing or not what was measured."""
     variables, step = restore(run.task, run.workdir, devices)
     if step != run.results['step']:
         raise UserError(f'it was measured at step {run.results["step"]} and is now at {step}; measure it '
                         f'again with --mode=eval --workdir={run.workdir}')
-    return variables, run.task.constants()
+    return variables
 
 
 def speed(rows: list[Entry]) -> list[str]:

@@ -201,8 +201,9 @@ class Run:
         self.step = int(self.state.step)
 
         self.writer = Writer(workdir, self.step)
-        if not self.step:
+        if self.step < self.trainer.steps:
             on_first(lambda: (workdir / config_lib.RESULTS).unlink(missing_ok=True))
+        if not self.step:
             self.writer.start(config_lib.flatten(config), parameter_table(state.params))
         batch = config.batch_size
         self.bar = progress(self.trainer.steps * batch, self.step * batch)
@@ -294,7 +295,7 @@ class Run:
     def report(self, split: str, metrics: dict[str, float]) -> None:
         """Writes metrics and pictures of the current step."""
         self.writer.scalars(self.step, split, metrics)
-        images = self.evaluation.figures(self.state.average, self.constants)
+        images = self.evaluation.figures(self.state.average)
         if is_first():
             self.writer.images(self.step, images | {'curves': figures.curves(self.workdir, self.task.curves)})
         shown = '  '.join(f'{name} {value:.4g}' for name, value in list(metrics.items())[:4])

@@ -76,6 +76,13 @@ def test_step_that_is_already_saved_is_left_alone(tmp_path, items):
     assert_equal(restore(tmp_path, items), items)
 
 
+def test_checkpoint_of_another_version_is_not_called_damaged(tmp_path, items):
+    save(tmp_path, items, 7)
+    items['training']['new'] = jnp.zeros(3)
+    with pytest.raises(UserError, match='of another version'):
+        restore(tmp_path, items)
+
+
 @orbax_leaves_work_behind
 @pytest.mark.filterwarnings('ignore::pytest.PytestUnhandledThreadExceptionWarning')
 def test_full_disk_in_mid_save_loses_nothing(tmp_path, items):

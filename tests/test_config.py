@@ -1,6 +1,7 @@
 """The configuration files, and what a work directory remembers of its own."""
 
 import importlib
+import json
 import pathlib
 
 import jax
@@ -79,6 +80,17 @@ def test_sizes_and_weights_are_those_of_the_reference():
     assert (mnist.label_weight, cifar10.label_weight) == (100, 300)
     assert mnist.wrong_label_rate == cifar10.wrong_label_rate == 0.1
     assert mnist.num_epochs == cifar10.num_epochs == 30 and PARAMETERS['classifier_mnist'] <= 8_000
+
+
+@pytest.mark.parametrize('key, value', [('batch_size', '16'), ('model.multipliers', 4), ('augment.flip', None)])
+def test_value_of_another_type_is_named(config, tmp_path, key, value):
+    config_lib.save(config, tmp_path)
+    stored = json.loads((tmp_path / 'config.json').read_text())
+    section, _, name = key.rpartition('.')
+    (stored[section] if section else stored)[name] = value
+    (tmp_path / 'config.json').write_text(json.dumps(stored))
+    with pytest.raises(UserError, match=f'{key} is {value!r}; it must be like'):
+        main.make_task(config_lib.load(tmp_path))
 
 
 @pytest.mark.parametrize('key', ['optimizer.skip_nonfinite', 'model.down', 'batch_size'])

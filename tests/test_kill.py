@@ -20,7 +20,7 @@ def start(workdir):
                '--config.model.multipliers=(1,1)', '--config.batch_size=16', '--config.eval_every_epochs=0',
                '--config.log_every_steps=1', f'--workdir={workdir}']
     with (workdir.parent / f'{workdir.name}.log').open('a') as log:
-        return subprocess.Popen(command, stdout=log, stderr=log)
+        return subprocess.Popen(command, env=os.environ | {'XLA_FLAGS': ''}, stdout=log, stderr=log)
 
 
 def is_saving(workdir):

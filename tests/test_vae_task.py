@@ -355,7 +355,7 @@ def test_classifier_that_does_not_exist_is_not_replaced_by_an_earlier_copy(confi
     config_lib.adopt(config, tmp_path)
     for name in ('', 'nowhere'):
         config.judge_workdir = name
-        with pytest.raises(UserError, match=f"judge_workdir is '{name}', where no run is; name the folder"):
+        with pytest.raises(UserError, match=f"judge_workdir is '{name}', where no trained run is; name the folder"):
             config_lib.adopt(config, tmp_path)
 
 

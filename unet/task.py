@@ -128,7 +128,7 @@ class SegmentationTask:
         """Metrics from sums over any number of batches."""
         return {'loss': float(sums['loss'] / sums['examples']), **summarize(sums['confusion'])}
 
-    def figures(self, variables, constants, examples, keys: Keys) -> dict[str, np.ndarray]:
+    def figures(self, variables, examples, keys: Keys) -> dict[str, np.ndarray]:
         """Pictures of the predictions for a batch of test examples."""
         images = examples['image'] / np.float32(255)
         probabilities = jax.nn.softmax(self.compiled_logits(variables, images))
@@ -136,10 +136,10 @@ class SegmentationTask:
                                                        examples['index'])}
 
     def compare(self, runs: dict[str, tuple], examples) -> list[Picture]:
-        """One picture of the same examples, segmented by several runs: name to (task, variables, constants)."""
+        """One picture of the same examples, segmented by several runs: name to (task, variables)."""
         images = examples['image'] / np.float32(255)
         predictions = {name: np.asarray(task.compiled_logits(variables, images)).argmax(-1)
-                       for name, (task, variables, _) in runs.items()}
+                       for name, (task, variables) in runs.items()}
         grid = figures.comparison_grid(images, examples['labels'], predictions, examples['index'])
         return [Picture('Predictions', 'The same test images, their true masks, and what the first run of each '
                         'configuration predicts; below, the share of pixels that are wrong.', grid)]

@@ -106,7 +106,7 @@ class ClassifierTask:
         return {'loss': float(sums['loss'] / sums['examples']),
                 'accuracy': float(sums['correct'] / sums['examples'])}
 
-    def figures(self, variables, constants, examples, keys: Keys) -> dict[str, np.ndarray]:
+    def figures(self, variables, examples, keys: Keys) -> dict[str, np.ndarray]:
         """The examples with what is read in them."""
         images = examples['image'] / np.float32(255)
         probabilities = np.asarray(jax.nn.softmax(self.compiled_logits(variables, images)))

@@ -188,6 +188,11 @@ class VAETask:
         latents = self.bound(variables)(features, labels, method='posterior').mu
         return self.decoded(variables, latents)
 
+    def swaps(self, variables, pixels: jax.Array) -> jax.Array:
+        """Images `[B, S, S, C]` in `[0, 1]` as every label: `[10, B, S, S, C]`."""
+        features = self.bound(variables)(standardize(pixels, self.config.data), method='features')
+        return self.all_labels(variables, features)
+
     def swap_sums(self, variables, constants, features, batch) -> dict[str, Any]:
         """Sums over all ten labels of each image: what the two classifiers read, and what stays of the style."""
         images = self.all_labels(variables, features)
@@ -234,18 +239,18 @@ class VAETask:
                 style.names(self.channels), values, strict=True)}
         return metrics
 
-    def figures(self, variables, constants, examples, keys: Keys) -> dict[str, np.ndarray]:
+    def figures(self, variables, examples, keys: Keys) -> dict[str, np.ndarray]:
         """Reconstructions, swaps, and interpolations of the examples, and samples of every label."""
         pixels, labels = examples['image'] / np.float32(255), examples['label']
         drawn = jax.tree.map(np.asarray, self.compiled_pictures(variables, pixels, labels, keys.stream('samples')))
         return figures.all_figures(pixels, labels, **drawn)
 
     def compare(self, runs: dict[str, tuple], examples) -> list[Picture]:
-        """The swap grid of each of several runs: name to (task, variables, constants)."""
+        """The swap grid of each of several runs: name to (task, variables)."""
         pixels, labels, pictures = examples['image'] / np.float32(255), examples['label'], []
-        for name, (task, variables, _) in runs.items():
-            drawn = task.compiled_pictures(variables, pixels, labels, jax.random.key(0))
-            grid = figures.swap_grid(pixels, labels, np.asarray(drawn['swaps']))
+        for name, (task, variables) in runs.items():
+            swaps = jax.jit(task.swaps)(variables, pixels[:10])
+            grid = figures.swap_grid(pixels, labels, np.asarray(swaps))
             pictures.append(Picture(f'Swaps of {name}', f'{name}: a row for each test image, and in it the image '
                                     'as every label. A digit or object changes, its style should not.', grid))
         return pictures
@@ -309,7 +314,7 @@ class VAETask:
 
 def classifier_task(config: ConfigDict, key: str) -> ClassifierTask:
     """The task of the classifier whose work directory `config` names under `key`. Raises UserError without one."""
-    workdir = config_lib.finished_run(config, key)
+    workdir = config_lib.named_run(config, key)
     stored = config_lib.load(workdir)
     if stored.get('task') != 'classifier':
         raise UserError(f'{key}: the run in {workdir} is no classifier; name one that configs/classifier_*.py trained')

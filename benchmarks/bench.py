@@ -18,6 +18,7 @@ from common.errors import UserError, check_choice, notice
 
 WORK = flags.DEFINE_string('work', 'models', "'models', 'growth', 'loop', or a part of the name of works.")
 DTYPES = flags.DEFINE_list('dtypes', None, 'By default float32, and bfloat16 as well on an accelerator.')
+SIDES = flags.DEFINE_list('sides', None, 'Ways to run PyTorch, by default all; compiling takes it minutes on CPU.')
 ROUNDS = flags.DEFINE_integer('rounds', 7, 'How often the sides take turns.', lower_bound=1)
 SECONDS = flags.DEFINE_float('seconds', 8.0, 'Of each turn.', lower_bound=0.0)
 QUICK = flags.DEFINE_bool('quick', False, 'Tiny networks and turns, to see that everything works.')
@@ -28,6 +29,10 @@ def main() -> None:
     for dtype in DTYPES.value or ():
         check_choice('--dtypes', dtype, compare.TOLERANCE)
     machine = compare.probe(DTYPES.value)
+    for side in SIDES.value or ():
+        check_choice('--sides', side, machine.candidates)
+    if SIDES.value:
+        machine = machine._replace(candidates=['eager', *(side for side in SIDES.value if side != 'eager')])
     notice(f'measuring on {machine}')
     rounds, seconds = (1, 0.05) if QUICK.value else (ROUNDS.value, SECONDS.value)
     if WORK.value == 'loop':

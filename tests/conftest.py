@@ -56,6 +56,13 @@ def no_network():
         yield
 
 
+@pytest.fixture(autouse=True, scope='module')
+def compiled_functions_are_forgotten():
+    """What one module compiled is of no use to the next, and fills gigabytes."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def strict_dtypes():
     """For our own losses, metrics and forwards; optax does not survive it."""

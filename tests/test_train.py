@@ -69,7 +69,15 @@ def test_interrupted_run_ends_as_if_it_had_not_been(straight_run, growing_task, 
     assert metric_lines(tmp_path) == metric_lines(workdir)
 
 
-def test_second_signal_acts_at_once():
+@pytest.fixture
+def sigint():
+    """Ctrl-C as in a terminal: a shell's background jobs ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_second_signal_acts_at_once(sigint):
     with train.StopRequest() as stop:
         os.kill(os.getpid(), signal.SIGINT)
         with pytest.raises(train.StopAsked):

@@ -306,19 +306,13 @@ def test_number_of_devices_changes_nothing_but_rounding(task):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), outcome, outcomes[0])
 
 
-@pytest.fixture(scope='module')
-def whole(tmp_path_factory):
-    """The place for a run that goes from start to end at once."""
-    return tmp_path_factory.mktemp('whole')
-
-
-@pytest.mark.parametrize('step', [3, 5, 10])
-def test_interrupted_run_ends_as_if_it_had_not_been(task, whole, tmp_path, step):
-    results = train.train(task, whole)  # The first time; then it is finished, and only evaluates.
-    stopped_run(task, tmp_path, step)
-    assert train.train(task, tmp_path) == results
-    jax.tree.map(np.testing.assert_array_equal, saved_arrays(task, tmp_path), saved_arrays(task, whole))
-    assert metric_lines(tmp_path) == metric_lines(whole)
+def test_interrupted_run_ends_as_if_it_had_not_been(task, tmp_path):
+    whole, stopped = tmp_path / 'whole', tmp_path / 'stopped'
+    results = train.train(task, whole)
+    stopped_run(task, stopped, 3)
+    assert train.train(task, stopped) == results
+    jax.tree.map(np.testing.assert_array_equal, saved_arrays(task, stopped), saved_arrays(task, whole))
+    assert metric_lines(stopped) == metric_lines(whole)
 
 
 @pytest.mark.parametrize('batch_size', [1, 7, 64])

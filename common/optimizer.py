@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 
 from common.errors import UserError, check_choice
 
@@ -10,6 +11,9 @@ OPTIMIZERS = {
     'adamw': lambda rate, decay: optax.adamw(rate, weight_decay=decay, mask=is_kernel),
     'sgd': lambda rate, decay: optax.chain(optax.add_decayed_weights(decay, mask=is_kernel),
                                            optax.sgd(rate, momentum=0.9, nesterov=True)),
+    'muon': lambda rate, decay: optax.contrib.muon(
+        rate, weight_decay=decay, weight_decay_mask=is_kernel, adam_weight_decay=0.0, consistent_rms=0.2,
+        muon_weight_dimension_numbers=as_matrices),
 }
 
 
@@ -38,6 +42,15 @@ def schedule(config, steps: int) -> optax.Schedule:
 def is_kernel(params):
     """Weight decay is for kernels: biases and normalisation scales are one-dimensional."""
     return jax.tree.map(lambda p: p.ndim > 1, params)
+
+
+def as_matrices(params):
+    """Muon (Jordan 2024) is for kernels, with all that goes into a channel as one axis; Adam has the rest."""
+    def one(path, p):
+        if path[-1].key != 'kernel':
+            return None
+        return optax.contrib.MuonDimensionNumbers(tuple(range(p.ndim - 1)), p.ndim - 1)
+    return jax.tree_util.tree_map_with_path(one, params)
 
 
 def update_average(average, values, step: jax.Array, decay: float):

@@ -39,9 +39,9 @@ def get_config(variant: str = '') -> ConfigDict:
             'up': 'transposed_conv',  # Or 'upsample'.
         },
         'optimizer': {
-            'name': 'adamw',
-            'learning_rate': 3e-3,
-            'schedule': 'cosine',
+            'name': 'muon',  # Or 'adamw', at a learning rate of 3e-3, or 'sgd'.
+            'learning_rate': 1.2e-2,
+            'schedule': 'linear',
             'warmup_fraction': 0.1,
             'weight_decay': 0.02,
             'clip_norm': 1.0,

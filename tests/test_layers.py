@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common.layers import bilinear_upsample, max_pool
+from common.layers import Mode, bilinear_upsample, conv_norm, max_pool
 from unet.model import TransposedConv
 
 
@@ -44,3 +44,22 @@ def test_transposed_conv_equals_flax(images):
         lambda x: layer.apply({'params': params}, x),
         lambda x: nn.ConvTranspose(3, (2, 2), (2, 2)).apply({'params': {'kernel': kernel, 'bias': bias}}, x),
         images, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('features, kernel, stride', [(3, 3, 1), (3, 1, 1), (7, 3, 1), (3, 3, 2)])
+def test_convolution_has_the_gradients_of_flax(images, features, kernel, stride):
+    class Layer(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return conv_norm(x, features, Mode(train=False), kernel, stride)
+
+    layer, plain = Layer(), nn.Conv(features, (kernel, kernel), stride, use_bias=False)
+    variables = layer.init(jax.random.key(0), images)
+
+    def ours(weights):
+        return layer.apply(variables | {'params': variables['params'] | {'Conv_0': {'kernel': weights}}}, images)
+
+    def flax(weights):
+        return plain.apply({'params': {'kernel': weights}}, images) / np.float32(np.sqrt(1 + 1e-5))
+
+    assert_same_function(ours, flax, variables['params']['Conv_0']['kernel'], rtol=1e-4, atol=1e-4)

@@ -35,6 +35,7 @@ def test_learning_rate_stays_between_0_and_its_peak(peak, warmup, steps, name, p
 
 
 def test_cosine_follows_its_formula(options):
+    options.schedule = 'cosine'
     rate = schedule(options, 200)
     for step in (20, 65, 199):
         assert rate(step) == pytest.approx(0.01 * (1 + np.cos(np.pi * (step - 20) / 180)), rel=1e-4)
@@ -54,6 +55,20 @@ def test_weight_decay_is_for_kernels_alone(options, name):
     updates, _ = rule.update(gradient, rule.init(params), params)
     assert np.all(updates['kernel'] < -0.01)
     assert not updates['bias'].any() and not updates['scale'].any()
+
+
+def test_muon_moves_along_all_directions_of_a_kernel_alike(options):
+    options.update({'name': 'muon', 'weight_decay': 0.0})
+    rng = np.random.default_rng(0)
+    gradient = {'kernel': jnp.float32(rng.normal(size=(3, 3, 4, 8)) * np.logspace(0, 2, 8)[None, None, None]),
+                'embedding': jnp.float32(rng.normal(size=(10, 8)))}
+    rule = create(options, lambda step: 0.1)
+    updates, _ = rule.update(gradient, rule.init(gradient), gradient)
+    _, singular, _ = np.linalg.svd(updates['kernel'].reshape(36, 8))
+    whole = 0.1 * 0.2 * np.sqrt(36)  # Learning rate, root mean square of a step of Adam's, size.
+    assert np.all((0.5 * whole < singular) & (singular < 1.5 * whole))
+    step = abs(updates['embedding'])  # Adam's first step is as long for every value.
+    np.testing.assert_allclose(step, jnp.full_like(step, step[0, 0]), rtol=1e-4)
 
 
 def test_gradients_are_clipped_by_their_global_norm(options):

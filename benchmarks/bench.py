@@ -3,6 +3,7 @@
     python -m benchmarks.bench                                     the networks of the main table
     python -m benchmarks.bench --work=growth                       one U-Net at growing images and batches
     python -m benchmarks.bench --work=loop                         the whole loop against the bare step
+    python -m benchmarks.bench --work=decode                       photographs of full size to arrays
     python -m benchmarks.bench --quick                             every kind of work, tiny; writes nothing
 """
 
@@ -12,17 +13,19 @@ import sys
 
 from absl import flags
 
-from benchmarks import compare, loop, tables, works
+from benchmarks import compare, decode, loop, tables, works
 from common import cli
 from common.errors import UserError, check_choice, notice
 
-WORK = flags.DEFINE_string('work', 'models', "'models', 'growth', 'loop', or a part of the name of works.")
+WORK = flags.DEFINE_string('work', 'models', "'models', 'growth', 'loop', 'decode', or a part of the name of works.")
 DTYPES = flags.DEFINE_list('dtypes', None, 'By default float32, and bfloat16 as well on an accelerator.')
 SIDES = flags.DEFINE_list('sides', None, 'Ways to run PyTorch, by default all; compiling takes it minutes on CPU.')
 ROUNDS = flags.DEFINE_integer('rounds', 7, 'How often the sides take turns.', lower_bound=1)
 SECONDS = flags.DEFINE_float('seconds', 8.0, 'Of each turn.', lower_bound=0.0)
 QUICK = flags.DEFINE_bool('quick', False, 'Tiny networks and turns, to see that everything works.')
-OUTPUT = flags.DEFINE_string('output', 'docs', 'Where speed.json and speed_loop.json go.')
+OUTPUT = flags.DEFINE_string('output', 'docs', 'Where speed.json, speed_loop.json and speed_decode.json go.')
+
+AROUND = {'loop': loop, 'decode': decode}  # What else costs time; each has a table of its name.
 
 
 def main() -> None:
@@ -35,20 +38,19 @@ def main() -> None:
         machine = machine._replace(candidates=['eager', *(side for side in SIDES.value if side != 'eager')])
     notice(f'measuring on {machine}')
     rounds, seconds = (1, 0.05) if QUICK.value else (ROUNDS.value, SECONDS.value)
-    if WORK.value == 'loop':
-        rows, file = [loop.measure(machine.device, rounds, seconds, QUICK.value)], 'speed_loop.json'
-        print(tables.loop(rows))
-    else:
-        rows, file = [], 'speed.json'
-        for work in chosen(machine.accelerator):
-            for dtype in machine.ceilings:
-                rows += compare.both_modes(works.in_dtype(work, dtype), machine, rounds, seconds)
-                print(tables.speed(rows[-2:]), flush=True)
-        print(tables.speed(rows), tables.sides(rows), sep='\n\n')
-        if WORK.value == 'growth':
-            print(f'\n{tables.growth(rows)}')
-    if not QUICK.value:
-        write(pathlib.Path(OUTPUT.value) / file, rows)
+    if WORK.value in AROUND:
+        rows = [AROUND[WORK.value].measure(machine.device, rounds, seconds, QUICK.value)]
+        print(getattr(tables, WORK.value)(rows))
+        return write(f'speed_{WORK.value}.json', rows)
+    rows = []
+    for work in chosen(machine.accelerator):
+        for dtype in machine.ceilings:
+            rows += compare.both_modes(works.in_dtype(work, dtype), machine, rounds, seconds)
+            print(tables.speed(rows[-2:]), flush=True)
+            write('speed.json', rows[-2:])  # At once: what comes next may be stopped.
+    print(tables.speed(rows), tables.sides(rows), sep='\n\n')
+    if WORK.value == 'growth':
+        print(f'\n{tables.growth(rows)}')
 
 
 def chosen(accelerator: bool) -> list[works.Work]:
@@ -60,21 +62,23 @@ def chosen(accelerator: bool) -> list[works.Work]:
     found = [work for work in works.models(accelerator) + works.growth() if WORK.value in work.name]
     if not found:
         names = ', '.join(work.name for work in works.models(accelerator) + works.growth())
-        raise UserError(f"--work={WORK.value} names no work; there are 'models', 'growth', 'loop', {names}")
+        raise UserError(f"--work={WORK.value} names no work; there are 'models', 'growth', 'loop', 'decode', {names}")
     return list({work.name: work for work in found}.values())
 
 
-def write(path: pathlib.Path, rows: list[dict]) -> None:
-    """Puts the rows in place of earlier ones of the same work, device and type."""
+def write(name: str, rows: list[dict]) -> None:
+    """Puts the rows in place of earlier ones of the same work, device and type, unless --quick was given."""
     def key(row):
         return row['work'], row['device'], row['dtype']
 
-    measured = {key(row) for row in rows}
+    if QUICK.value:
+        return
+    path, measured = pathlib.Path(OUTPUT.value) / name, {key(row) for row in rows}
     earlier = json.loads(path.read_text()) if path.exists() else []
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = [row for row in earlier if key(row) not in measured] + rows
     path.write_text(json.dumps(rows, indent=1) + '\n')
-    print(f'\nwritten to {path}')
+    print(f'written to {path}')
 
 
 if __name__ == '__main__':

@@ -51,6 +51,14 @@ def loop(rows: list[dict]) -> str:
         f'{row["compiled_start_seconds"]:.1f}') for row in rows])
 
 
+def decode(rows: list[dict]) -> str:
+    """Photographs a second, by all cores and by one."""
+    header = ('work', 'all cores, images/s', 'one thread, images/s', 'all cores / one thread')
+    return table(header, [(row['work'], f'{row["all_cores"]:.4g}', f'{row["one_thread"]:.4g}',
+                           f'{row["ratio"]:.2f} ({row["ratio_range"][0]:.2f}-{row["ratio_range"][1]:.2f})')
+                          for row in rows])
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [header, ['---'] * len(header), *rows]
     return '\n'.join(f'| {" | ".join(line)} |' for line in lines)

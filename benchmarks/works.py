@@ -63,9 +63,10 @@ def vae_on_cifar10(width: int, batch: int) -> Work:
 
 
 def bare(config: ConfigDict, batch: int) -> ConfigDict:
-    """The configuration without augmentation, so that both sides do the same work, and without an end."""
+    """The configuration with AdamW and without augmentation, which both sides have, and without an end."""
     config.update({'num_epochs': 10 ** 6, 'batch_size': batch, 'eval_batch_size': batch})
     config.augment.flip = False
+    config.optimizer.name = 'adamw'
     return config
 
 

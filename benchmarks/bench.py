@@ -23,34 +23,44 @@ SIDES = flags.DEFINE_list('sides', None, 'Ways to run PyTorch, by default all; c
 ROUNDS = flags.DEFINE_integer('rounds', 7, 'How often the sides take turns.', lower_bound=1)
 SECONDS = flags.DEFINE_float('seconds', 8.0, 'Of each turn.', lower_bound=0.0)
 QUICK = flags.DEFINE_bool('quick', False, 'Tiny networks and turns, to see that everything works.')
-OUTPUT = flags.DEFINE_string('output', 'docs', 'Where speed.json, speed_loop.json and speed_decode.json go.')
-
-AROUND = {'loop': loop, 'decode': decode}  # What else costs time; each has a table of its name.
+OUTPUT = flags.DEFINE_string('output', 'docs', 'Where speed.json goes (speed_some_sides.json with --sides, and those '
+                             'of loop and decode).')
 
 
 def main() -> None:
+    rounds, seconds = (1, 0.05) if QUICK.value else (ROUNDS.value, SECONDS.value)
+    if WORK.value == 'decode':
+        rows = [decode.measure(rounds, QUICK.value)]
+        print(tables.decode(rows))
+        return write('speed_decode.json', rows)
+    machine = probe()
+    notice(f'measuring on {machine}')
+    if WORK.value == 'loop':
+        rows = [loop.measure(machine, rounds, seconds, QUICK.value)]
+        print(tables.loop(rows))
+        return write('speed_loop.json', rows)
+    rows = []
+    for work in chosen(machine.accelerator):
+        for dtype in machine.ceilings:
+            measured = compare.both_modes(works.in_dtype(work, dtype), machine, rounds, seconds)
+            print(tables.speed(measured), flush=True)
+            write('speed_some_sides.json' if SIDES.value else 'speed.json', measured)  # What follows may be stopped.
+            rows += measured
+    print(tables.sides(rows))
+    if WORK.value == 'growth':
+        print(f'\n{tables.growth(rows)}')
+
+
+def probe() -> compare.Machine:
+    """What is measured on, with the chosen sides. Raises UserError for unknown ones."""
     for dtype in DTYPES.value or ():
         check_choice('--dtypes', dtype, compare.TOLERANCE)
     machine = compare.probe(DTYPES.value)
     for side in SIDES.value or ():
         check_choice('--sides', side, machine.candidates)
-    if SIDES.value:
-        machine = machine._replace(candidates=['eager', *(side for side in SIDES.value if side != 'eager')])
-    notice(f'measuring on {machine}')
-    rounds, seconds = (1, 0.05) if QUICK.value else (ROUNDS.value, SECONDS.value)
-    if WORK.value in AROUND:
-        rows = [AROUND[WORK.value].measure(machine.device, rounds, seconds, QUICK.value)]
-        print(getattr(tables, WORK.value)(rows))
-        return write(f'speed_{WORK.value}.json', rows)
-    rows = []
-    for work in chosen(machine.accelerator):
-        for dtype in machine.ceilings:
-            rows += compare.both_modes(works.in_dtype(work, dtype), machine, rounds, seconds)
-            print(tables.speed(rows[-2:]), flush=True)
-            write('speed.json', rows[-2:])  # At once: what comes next may be stopped.
-    print(tables.speed(rows), tables.sides(rows), sep='\n\n')
-    if WORK.value == 'growth':
-        print(f'\n{tables.growth(rows)}')
+    if not SIDES.value:
+        return machine
+    return machine._replace(candidates=['eager', *(side for side in SIDES.value if side != 'eager')])
 
 
 def chosen(accelerator: bool) -> list[works.Work]:

@@ -118,7 +118,7 @@ class Ours:
 
     def speed(self, mode: str, seconds: float) -> float:
         """Images a second of 'train' or 'eval'."""
-        count = default_dispatch() if mode == 'train' else 1
+        count = (self.work.config.steps_per_dispatch or default_dispatch()) if mode == 'train' else 1
         step = functools.partial(self.train_step, count) if mode == 'train' else self.eval_step
         return measure.speed(step, lambda: jax.block_until_ready(self.unread),
                              count * self.work.config.batch_size, seconds)

@@ -9,6 +9,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from common.errors import UserError
+
+
+def check_strengths(section: str, options) -> None:
+    """Raises UserError where a strength in a section of the configuration is negative."""
+    for name, strength in options.items():
+        if strength < 0:
+            raise UserError(f'{section}.{name} is {strength}; it must not be negative')
+
 
 class Sampling(NamedTuple):
     """Where each output row and column is read in the input, in input pixels.

@@ -41,7 +41,7 @@ def load(config, split: str, decode: Callable[[dict, int], dict[str, np.ndarray]
         raise UserError(f'{config.name} has other features than this task reads: {found}, not {features}; '
                         'choose another data.name or --config')
     source = open_split(builder, tfds_split(config, split))
-    cache = cache_path(builder, config, split)
+    cache = cache_path(builder, config, split, decode)
     try:
         with cache.open('rb') as file, np.load(file) as arrays:
             return dict(arrays)
@@ -103,9 +103,10 @@ def prepared_builder(config) -> tfds.core.DatasetBuilder:
     return builder
 
 
-def decode_all(source, decode: Callable[[dict], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Decodes in threads (Pillow works outside the interpreter's lock) and stacks."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+def decode_all(source, decode: Callable[[dict], dict[str, np.ndarray]],
+               threads: int | None = None) -> dict[str, np.ndarray]:
+    """Decodes in threads (Pillow works outside the interpreter's lock), by default one a core, and stacks."""
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         examples = list(pool.map(lambda i: decode(read_example(source, i)), range(len(source))))
     return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
 
@@ -125,11 +126,11 @@ def name_of(example: dict[str, Any]) -> str:
     return name.decode() if isinstance(name, bytes) else str(name)
 
 
-def cache_path(builder: tfds.core.DatasetBuilder, config, split: str) -> pathlib.Path:
+def cache_path(builder: tfds.core.DatasetBuilder, config, split: str, decode: Callable) -> pathlib.Path:
     """Where the decoded split is kept: `$XDG_CACHE_HOME` or `~/.cache`, by everything it depends on."""
     files = sorted((file.name, file.stat().st_size, file.stat().st_mtime_ns)
                    for file in os.scandir(builder.data_path))
-    identity = (CACHE_FORMAT, str(builder.data_path), files)
+    identity = (CACHE_FORMAT, decode.__module__, decode.__qualname__, str(builder.data_path), files)
     digest = hashlib.sha256(repr(identity).encode()).hexdigest()[:12]
     root = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache')
     name = f'{config.name}-{tfds_split(config, split)}-{config.image_size}-{digest}.npz'

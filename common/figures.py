@@ -45,18 +45,21 @@ def curves(workdir: pathlib.Path, names: tuple[str, ...]) -> np.ndarray:
 
 
 def compare_curves(rows: dict[str, list[list[dict]]], name: str) -> np.ndarray:
-    """One metric of several runs, training beside test.
+    """One metric of several runs, training beside test; of a run that holds out validation examples, beside those.
 
     Args:
         rows: for each name in the legend, the lines of metrics.jsonl of each of its seeds.
     """
     fig, (axes,) = subplots(1, 2, (11, 4 + 0.22 * len(rows)), sharey=True)
-    for axis, split in zip(axes, ('train', 'test'), strict=True):
+    for axis, splits in zip(axes, (('train',), ('validation', 'test')), strict=True):
+        drawn = set()
         for number, (row, seeds) in enumerate(rows.items()):
             for seed, lines in enumerate(seeds):
+                split = next((s for s in splits if any(line['split'] == s for line in lines)), splits[-1])
+                drawn.add(split)
                 draw_curve(axis, lines, split, name, label='_' if seed else row, color=f'C{number % 10}',
                            linestyle=LINE_STYLES[number // 10 % len(LINE_STYLES)])
-        axis.set(title=f'{name}, {split}'.replace('_', ' '), xlabel='step')
+        axis.set(title=f'{name}, {" or ".join(sorted(drawn))}'.replace('_', ' '), xlabel='step')
         axis.grid(alpha=0.3)
     handles, labels = max((axis.get_legend_handles_labels() for axis in axes), key=lambda pair: len(pair[0]))
     fig.legend(handles, labels, loc='outside lower center', ncols=2, fontsize=8,

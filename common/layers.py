@@ -40,11 +40,16 @@ def conv_norm_relu(x: jax.Array, features: int, mode: Mode, kernel: int = 3, str
 
 
 def narrowing_conv(lhs: jax.Array, rhs: jax.Array, window_strides=(1, 1), padding='SAME', **options) -> jax.Array:
-    """As `jax.lax.conv_general_dilated` of images and a square kernel of odd side, for stride 1 and padding 'SAME'.
+    """As `jax.lax.conv_general_dilated`, for images and a square kernel of odd side at stride 1, padding 'SAME'.
 
     XLA:CPU takes up to twice as long for the kernel's gradient, the images' correlation with the gradient of the
     output, where that has fewer channels. Correlated the other way round, the same numbers come out mirrored.
+    Raises ValueError for other strides, padding and kernels.
     """
+    margin, odd = divmod(rhs.shape[0], 2)
+    if tuple(window_strides) != (1, 1) or padding != 'SAME' or rhs.shape[0] != rhs.shape[1] or not odd:
+        raise ValueError(f'not for strides {window_strides}, padding {padding} and a kernel of shape {rhs.shape}')
+
     def conv(images, kernel):
         return jax.lax.conv_general_dilated(images, kernel, window_strides, padding, **options)
 
@@ -52,7 +57,6 @@ def narrowing_conv(lhs: jax.Array, rhs: jax.Array, window_strides=(1, 1), paddin
         return jax.vjp(functools.partial(conv, images), kernel)[1](gradient)[0]
 
     def swapped(images, kernel, gradient):
-        margin = kernel.shape[0] // 2
         mirrored = jax.lax.conv_general_dilated(gradient, images, (1, 1), ((margin, margin),) * 2,
                                                 dimension_numbers=('CHWN', 'IHWO', 'NHWC'))
         return mirrored[:, ::-1, ::-1].transpose(1, 2, 3, 0)

@@ -11,9 +11,8 @@ OPTIMIZERS = {
     'adamw': lambda rate, decay: optax.adamw(rate, weight_decay=decay, mask=is_kernel),
     'sgd': lambda rate, decay: optax.chain(optax.add_decayed_weights(decay, mask=is_kernel),
                                            optax.sgd(rate, momentum=0.9, nesterov=True)),
-    'muon': lambda rate, decay: optax.contrib.muon(
-        rate, weight_decay=decay, weight_decay_mask=is_kernel, adam_weight_decay=0.0, consistent_rms=0.2,
-        muon_weight_dimension_numbers=as_matrices),
+    'muon': lambda rate, decay: optax.contrib.muon(rate, weight_decay=decay, consistent_rms=0.2,
+                                                   muon_weight_dimension_numbers=as_matrices),
 }
 
 
@@ -40,17 +39,20 @@ def schedule(config, steps: int) -> optax.Schedule:
 
 
 def is_kernel(params):
-    """Weight decay is for kernels: biases and normalisation scales are one-dimensional."""
-    return jax.tree.map(lambda p: p.ndim > 1, params)
+    """Weight decay and Muon are for the kernels of convolutions and dense layers."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == 'kernel', params)
 
 
 def as_matrices(params):
-    """Muon (Jordan 2024) is for kernels, with all that goes into a channel as one axis; Adam has the rest."""
-    def one(path, p):
-        if path[-1].key != 'kernel':
-            return None
-        return optax.contrib.MuonDimensionNumbers(tuple(range(p.ndim - 1)), p.ndim - 1)
-    return jax.tree_util.tree_map_with_path(one, params)
+    """Kernels as matrices for Muon, all that goes into a channel as one axis; Nesterov's Adam has the rest.
+
+    Muon (Jordan 2024, kellerjordan.github.io/posts/muon) moves along all singular directions of a kernel alike; its
+    steps are scaled to the size of Adam's (Liu et al. 2025, arXiv:2502.16982).
+    """
+    def one(kernel, p):
+        return optax.contrib.MuonDimensionNumbers(tuple(range(p.ndim - 1)), p.ndim - 1) if kernel else None
+
+    return jax.tree.map(one, is_kernel(params), params)
 
 
 def update_average(average, values, step: jax.Array, decay: float):

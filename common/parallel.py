@@ -22,9 +22,9 @@ from common.errors import PeerLost, UserError
 AXIS = 'batch'
 
 # Convolutions on CPU run about 1.6 times faster with this flag, which the backend reads when it is first
-# used. XLA aborts on flags that it does not know, so only the versions that it was tried on get it.
+# used. XLA aborts on flags that it does not know, so only the version that it was tried on gets it.
 CPU_FLAG = '--xla_cpu_experimental_ynn_fusion_type=-individual_convolution'
-if jaxlib.__version__.startswith('0.10.') and 'ynn_fusion_type' not in os.environ.get('XLA_FLAGS', ''):
+if jaxlib.__version__ == '0.10.2' and 'ynn_fusion_type' not in os.environ.get('XLA_FLAGS', ''):
     os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {CPU_FLAG}'.strip()
 
 OWN_FAULTS = ('RESOURCE_EXHAUSTED', 'INVALID_ARGUMENT', 'UNIMPLEMENTED')  # How JAX's messages begin.

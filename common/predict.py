@@ -7,7 +7,7 @@ import sys
 
 import jax
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from common import config as config_lib
 from common import data, photos
@@ -59,7 +59,7 @@ class Predictor:
         """A picture as uint8 `[S, S, C]`, resized as for training."""
         if not isinstance(picture, Image.Image):
             picture = to_picture(np.asarray(picture))
-        picture = photos.to_rgb(picture).convert('L' if self.task.channels == 1 else 'RGB')
+        picture = photos.to_rgb(ImageOps.exif_transpose(picture)).convert('L' if self.task.channels == 1 else 'RGB')
         array = np.asarray(picture).reshape(picture.height, picture.width, self.task.channels)
         return data.resize_image(array, self.task.config.data.image_size)
 

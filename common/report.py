@@ -128,7 +128,7 @@ def speed(rows: list[Entry]) -> list[str]:
         cells.append((row.name, page.spread(images / seconds, 1), page.spread(seconds / 60, 1),
                       page.spread(np.array(total), 1)))
     return ['', '### Time and speed', '',
-            'Speed and minutes of training are of the steps alone, compilation included; minutes in all '
+            'Speed and minutes of training are of steps and checkpoints, compilation included; minutes in all '
             'count evaluations and pictures too. They compare only between runs on the same machine with '
             'nothing else to do.',
             *page.table(('run', 'images a second', 'minutes of training', 'minutes in all'), cells)]

@@ -1,6 +1,6 @@
 """U-Net on Oxford-IIIT Pet: max pooling down, transposed convolution up, cross-entropy.
 
-The other three variants change two or three lines of this file.
+The files of the other three variants change it in one to three lines.
 
     python main.py --config=configs/unet_mp_tr_ce.py           25 epochs on Oxford-IIIT Pet
     python main.py --config=configs/unet_mp_tr_ce.py:demo      synthetic pets, about two minutes on two cores

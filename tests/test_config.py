@@ -166,7 +166,9 @@ def test_work_directory_that_cannot_be_written_is_named(config, tmp_path):
 @pytest.mark.parametrize('change, message', [
     ({'loss': 'mse'}, "loss is 'mse'; choose one of 'cross_entropy', 'dice'"),
     ({'model.down': 'avg'}, 'model.down'), ({'model.up': 'nearest'}, 'model.up'),
-    ({'model.width': 0}, 'width'), ({'model.multipliers': (1,)}, 'multipliers'),
+    ({'model.width': 0}, r'\(0, 0\) channels'),
+    ({'model.multipliers': (0.1, 1)}, 'channels'), ({'augment.scale': -1.0}, 'augment.scale is -1.0'),
+    ({'model.multipliers': (1,)}, 'multipliers'),
     ({'data.image_size': 15}, 'data.image_size to a multiple of 2'),
     ({'augment.start_size': 32}, 'start_size 32 is above'), ({'dtype': 'float16'}, 'dtype'),
     ({'batch_size': 0}, 'batch_size is 0'), ({'seed': -1}, 'seed is -1'), ({'task': 'gan'}, "task is 'gan'"),

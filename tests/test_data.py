@@ -120,7 +120,9 @@ def test_evaluation_covers_every_example_once(size, batch_size):
 def test_decoded_copy_is_used_and_replaced_when_damaged(pets, tmp_path, monkeypatch):
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
     decoded = data.load(pets, 'test', decode_example, FEATURES)
-    again = data.load(pets, 'test', lambda *_: pytest.fail('the copy was not used'), FEATURES)
+    with monkeypatch.context() as patch:
+        patch.setattr(data, 'decode_all', lambda *_: pytest.fail('the copy was not used'))
+        again = data.load(pets, 'test', decode_example, FEATURES)
     (copy,) = (path for path in tmp_path.rglob('*') if path.is_file())
     content = copy.read_bytes()
     flipped = bytearray(content)
@@ -135,6 +137,15 @@ def test_decoded_copy_is_used_and_replaced_when_damaged(pets, tmp_path, monkeypa
             assert arrays.keys() == decoded.keys()
             for name in decoded:
                 np.testing.assert_array_equal(arrays[name], decoded[name])
+
+
+def test_decoded_copy_is_for_its_decoder_alone(pets, tmp_path, monkeypatch):
+    def other_decoder(example, size):
+        return {'image': decode_example(example, size)['image'] ^ 255}
+
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    first, second = (data.load(pets, 'test', decode, FEATURES) for decode in (decode_example, other_decoder))
+    np.testing.assert_array_equal(first['image'] ^ 255, second['image'])
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason='root may write anywhere')

@@ -73,6 +73,8 @@ def test_mask_is_turned_as_exif_says(colors, tmp_path):
     predict.predict_files(colors, [str(tmp_path / 'flag.png')], tmp_path / 'out', [])
     with Image.open(tmp_path / 'out' / 'flag.png.mask.png') as image:
         assert np.mean(np.asarray(image) != expected_mask()) < 0.15
+    with Image.open(tmp_path / 'flag.png') as image:  # As a notebook would.
+        np.testing.assert_array_equal(colors([image]).argmax(-1), colors([flag()]).argmax(-1))
 
 
 @pytest.mark.parametrize('name, picture', [

@@ -51,7 +51,7 @@ def straight_run(straight, growing_task):
 
 
 def assert_close(tree, expected):
-    """Adam divides by gradients that may be nearly zero, which enlarges rounding."""
+    """Muon and Adam divide by what may be nearly zero, which enlarges rounding."""
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), tree, expected)
 
 

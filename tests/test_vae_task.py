@@ -338,6 +338,8 @@ def test_missing_classifier_is_said_with_the_command_that_trains_it(config):
     ({'model.encoder': 'resnet9', 'data.image_size': 28}, 'do not halve 3 times'),
     ({'model.width': 1}, 'model.width is 1'),
     ({'importance_samples': -1}, 'importance_samples is -1'),
+    ({'model.latent': 0}, 'latent >= 1'), ({'model.decoder_width': 1}, 'decoder_width >= 2'),
+    ({'show.noise': -0.1}, 'show.noise is -0.1'),
 ])
 def test_network_that_cannot_be_built_is_refused(config, values, message):
     config.update_from_flattened_dict(values)

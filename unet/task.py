@@ -45,8 +45,10 @@ class SegmentationTask:
         if config.log_every_steps * config.batch_size * config.data.image_size ** 2 >= 2 ** 31:
             raise UserError('log_every_steps x batch_size x image_size² is more than pixels can be counted on the '
                             'device; lower log_every_steps')
-        if len(config.model.multipliers) < 2 or config.model.width < 1:
-            raise UserError('the model needs width of at least 1 and two multipliers or more')
+        if len(config.model.multipliers) < 2 or min(self.widths) < 1:
+            raise UserError(f'the model has {self.widths} channels; it needs two levels or more, of at least 1 each: '
+                            'set model.width and model.multipliers')
+        augment.check_strengths('augment', config.augment)
         for size in {config.data.image_size, config.augment.start_size or config.data.image_size}:
             check_size((size, size), len(config.model.multipliers))
         if config.augment.start_size > config.data.image_size:
@@ -54,10 +56,14 @@ class SegmentationTask:
                             f'{config.data.image_size}; set it to 0 to train at one size')
 
     @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each level."""
+        return tuple(round(self.config.model.width * m) for m in self.config.model.multipliers)
+
+    @property
     def model(self) -> UNet:
         model = self.config.model
-        channels = tuple(round(model.width * m) for m in model.multipliers)
-        return UNet(channels, len(CLASSES), model.down, model.up, jnp.dtype(self.config.dtype), AXIS)
+        return UNet(self.widths, len(CLASSES), model.down, model.up, jnp.dtype(self.config.dtype), AXIS)
 
     def load(self, split: str) -> dict[str, np.ndarray]:
         """All examples of a split, decoded and squashed to the configured size."""

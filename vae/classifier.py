@@ -40,6 +40,7 @@ class ClassifierTask:
 
     def __post_init__(self):
         check_shape(self.config.model, self.config.data.image_size)
+        augment.check_strengths('augment', self.config.augment)
 
     def model(self, train: bool) -> Classifier:
         model = self.config.model

@@ -46,6 +46,10 @@ class VAETask:
     def __post_init__(self):
         check_choice('model.encoder', self.config.model.encoder, DECODERS)
         check_shape(self.config.model, self.config.data.image_size)
+        augment.check_strengths('show', self.config.show)
+        model = self.config.model
+        if model.latent < 1 or model.decoder_width < 0 or model.decoder_width == 1:
+            raise UserError('the model needs latent >= 1, and decoder_width >= 2 or 0 for that of the encoder')
         if self.config.importance_samples < 0:
             raise UserError(f'importance_samples is {self.config.importance_samples}; it must not be negative')
         if not 0 <= self.config.wrong_label_rate <= 1:

@@ -24,13 +24,20 @@ def figure_to_image(fig: Figure) -> np.ndarray:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def smooth(values: np.ndarray, weight: float = 0.6) -> np.ndarray:
-    """Exponential moving average without bias towards the start, as TensorBoard draws it."""
-    smoothed, total, mass = [], 0.0, 0.0
-    for value in values:
-        total, mass = weight * total + (1 - weight) * value, weight * mass + 1 - weight
-        smoothed.append(total / mass)
-    return np.array(smoothed)
+def smooth(points: np.ndarray, width: float = 0.02) -> np.ndarray:
+    """Means of the values of `[N, 2]` (step, value) under a Gaussian of `width` times the curve's length: `[N]`.
+
+    It looks to both sides, so that the line does not lag; where points are sparse it goes through them.
+    """
+    steps, values = points.T
+    distance = (steps[:, None] - steps[None, :]) / max(width * np.ptp(steps), 1)
+    weights = np.exp(-0.5 * distance ** 2)
+    return weights @ values / weights.sum(1)
+
+
+def title_of(metric: str) -> str:
+    """What a plot calls a metric."""
+    return metric.replace('_', ' ').replace('iou', 'IoU')
 
 
 def curves(workdir: pathlib.Path, names: tuple[str, ...]) -> np.ndarray:
@@ -59,7 +66,7 @@ def compare_curves(rows: dict[str, list[list[dict]]], name: str) -> np.ndarray:
                 drawn.add(split)
                 draw_curve(axis, lines, split, name, label='_' if seed else row, color=f'C{number % 10}',
                            linestyle=LINE_STYLES[number // 10 % len(LINE_STYLES)])
-        axis.set(title=f'{name}, {" or ".join(sorted(drawn))}'.replace('_', ' '), xlabel='step')
+        axis.set(title=f'{title_of(name)}, {" or ".join(sorted(drawn))}', xlabel='step')
         axis.grid(alpha=0.3)
     handles, labels = max((axis.get_legend_handles_labels() for axis in axes), key=lambda pair: len(pair[0]))
     fig.legend(handles, labels, loc='outside lower center', ncols=2, fontsize=8,
@@ -73,12 +80,12 @@ def draw_curve(axis, lines: list[dict], split: str, name: str, **style) -> None:
                        if line['split'] == split and line.get(name) is not None], float).reshape(-1, 2)
     if len(points):
         axis.plot(*points.T, **style | {'label': '_'}, alpha=0.3, linewidth=1)
-        axis.plot(points[:, 0], smooth(points[:, 1]), **style, linewidth=1.8)
+        axis.plot(points[:, 0], smooth(points), **style, linewidth=1.8)
 
 
 def finish_curves(axis, title: str) -> None:
     """Title, axes, grid, and a legend that says what the two lines are."""
-    axis.set(title=title.replace('_', ' '), xlabel='step')
+    axis.set(title=title_of(title), xlabel='step')
     axis.grid(alpha=0.3)
     if axis.get_legend_handles_labels()[0]:
         axis.legend(fontsize=8, title='smoothed (raw: faint)', title_fontsize=7)

@@ -88,7 +88,7 @@ def curves(task, rows: list[Entry]) -> list[page.Picture]:
     caption = ('in the course of training: a colour for each configuration, a line for each seed; raw values '
                'faintly, smoothed ones over them.')
     return [page.Picture(f'Curves of {name}', f'The {name} {caption}', figures.compare_curves(lines, metric))
-            for metric in task.curves for name in [metric.replace('_', ' ').replace('iou', 'IoU')]]
+            for metric, name in zip(task.curves, map(figures.title_of, task.curves), strict=True)]
 
 
 def compare(task, rows: list[Entry]) -> list[page.Picture]:

@@ -38,7 +38,6 @@ def measure(rounds: int, quick: bool) -> dict[str, Any]:
 
 def photographs(folder: str, count: int):
     """Prepares drawn pets of full size in `folder`; the examples, read one by one."""
-
     from unet import synthetic
 
     class LargePets(synthetic.SyntheticPets, skip_registration=True):

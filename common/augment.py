@@ -101,3 +101,10 @@ def cut_out(key: jax.Array, image: jax.Array, side: float) -> jax.Array:
     centre = jax.random.uniform(key, (2, 1), maxval=size)
     inside = jnp.abs(jnp.arange(size)[None, :] - centre) < 0.5 * side * size
     return jnp.where((inside[0][:, None] & inside[1][None, :])[..., None], 0.5, image)
+
+
+def random_noise(key: jax.Array, image: jax.Array, largest: float) -> jax.Array:
+    """Adds Gaussian noise whose standard deviation is drawn from `[0, largest]`, one for the whole image."""
+    strength_key, noise_key = jax.random.split(key)
+    strength = jax.random.uniform(strength_key, maxval=largest)
+    return image + strength * jax.random.normal(noise_key, image.shape)

@@ -52,6 +52,7 @@ def get_config(variant: str = '') -> ConfigDict:
             'aspect': 0.1,
             'shift': 0.08,
             'cut_out': 0.0,
+            'noise': 0.0,  # Largest standard deviation of Gaussian noise; makes gradients by pixels resemble objects.
         },
     })
     if variant == 'demo':

@@ -7,7 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common.augment import random_color, random_sampling, reflect, resample_image, resample_labels, triangle_weights
+from common.augment import (
+    random_color,
+    random_noise,
+    random_sampling,
+    reflect,
+    resample_image,
+    resample_labels,
+    triangle_weights,
+)
 from common.keys import Keys
 
 STILL = {'flip': False, 'scale': 0.0, 'aspect': 0.0, 'shift': 0.0}
@@ -118,3 +126,13 @@ def test_zero_leaves_a_property_of_the_colours_alone(image):
 def test_change_of_size_equals_jax_image_resize(image, size):
     expected = jax.image.resize(image, (size, size, 3), 'linear', antialias=True)
     np.testing.assert_allclose(resample_image(image, sampling(0, size)), expected, atol=1e-5)
+
+
+def test_noise_is_gaussian_of_a_strength_drawn_for_each_image():
+    keys = jax.random.split(jax.random.key(0), 500)
+    noise = jax.vmap(lambda key: random_noise(key, jnp.zeros((16, 16, 3)), 0.25))(keys)
+    strengths = np.std(noise, axis=(1, 2, 3))
+    assert 0 < strengths.min() < 0.01 and 0.24 < strengths.max() < 0.27
+    assert np.mean(strengths) == pytest.approx(0.125, abs=0.01)
+    scaled = noise / strengths[:, None, None, None]
+    assert np.mean(scaled ** 4) == pytest.approx(3, abs=0.05)  # A Gaussian's kurtosis.

@@ -76,17 +76,18 @@ class ClassifierTask:
         return jnp.mean(losses), (updates['batch_stats'], sums)
 
     def augment(self, batch, keys: Keys) -> jax.Array:
-        """Augmented images `[B, S, S, C]` in `[0, 1]`."""
+        """Augmented images `[B, S, S, C]`, in `[0, 1]` but for the noise."""
         options, size = self.config.augment, self.config.data.image_size
 
-        def one(image, key, cut_key):
+        def one(image, key, cut_key, noise_key):
             sampling = augment.random_sampling(key, input_size=size, output_size=size, flip=options.flip,
                                                scale=options.scale, aspect=options.aspect, shift=options.shift)
             image = augment.resample_image(image / 255.0, sampling)
-            return augment.cut_out(cut_key, image, options.cut_out) if options.cut_out else image
+            image = augment.cut_out(cut_key, image, options.cut_out) if options.cut_out else image
+            return augment.random_noise(noise_key, image, options.noise) if options.noise else image
 
-        return jax.vmap(one)(batch['image'], keys.per_example('geometry', batch['index']),
-                             keys.per_example('cut_out', batch['index']))
+        drawn = (keys.per_example(name, batch['index']) for name in ('geometry', 'cut_out', 'noise'))
+        return jax.vmap(one)(batch['image'], *drawn)
 
     def logits(self, variables, images: jax.Array) -> jax.Array:
         """Images `[B, S, S, C]` in `[0, 1]` to logits `[B, 10]`, in evaluation mode."""

@@ -1,12 +1,13 @@
 """Layers that several networks share. Those that are slow on some device in their obvious form compute the
 same function in another."""
 
-import functools
 from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+from common.convolution import conv
 
 MOMENTUM = 0.9  # Of the running statistics; evaluation averages them further (optimizer.ema_decay).
 
@@ -27,9 +28,8 @@ class Mode(NamedTuple):
 
 def conv_norm(x: jax.Array, features: int, mode: Mode, kernel: int = 3, stride: int = 1) -> jax.Array:
     """Convolution and batch normalisation (Ioffe & Szegedy 2015), inside a compact module."""
-    narrows = stride == 1 and features < x.shape[-1]
     x = nn.Conv(features, (kernel, kernel), stride, use_bias=False, dtype=mode.dtype,
-                conv_general_dilated_cls=(lambda: narrowing_conv) if narrows else None)(x)
+                conv_general_dilated_cls=(lambda: conv) if stride == 1 else None)(x)
     return nn.BatchNorm(use_running_average=not mode.train, momentum=MOMENTUM, dtype=mode.dtype,
                         axis_name=mode.axis_name)(x)
 
@@ -37,38 +37,6 @@ def conv_norm(x: jax.Array, features: int, mode: Mode, kernel: int = 3, stride: 
 def conv_norm_relu(x: jax.Array, features: int, mode: Mode, kernel: int = 3, stride: int = 1) -> jax.Array:
     """Convolution, batch normalisation, ReLU, inside a compact module."""
     return nn.relu(conv_norm(x, features, mode, kernel, stride))
-
-
-def narrowing_conv(lhs: jax.Array, rhs: jax.Array, window_strides=(1, 1), padding='SAME', **options) -> jax.Array:
-    """As `jax.lax.conv_general_dilated`, for images and a square kernel of odd side at stride 1, padding 'SAME'.
-
-    XLA:CPU takes up to twice as long for the kernel's gradient, the images' correlation with the gradient of the
-    output, where that has fewer channels. Correlated the other way round, the same numbers come out mirrored.
-    Raises ValueError for other strides, padding and kernels.
-    """
-    margin, odd = divmod(rhs.shape[0], 2)
-    if tuple(window_strides) != (1, 1) or padding != 'SAME' or rhs.shape[0] != rhs.shape[1] or not odd:
-        raise ValueError(f'not for strides {window_strides}, padding {padding} and a kernel of shape {rhs.shape}')
-
-    def conv(images, kernel):
-        return jax.lax.conv_general_dilated(images, kernel, window_strides, padding, **options)
-
-    def usual(images, kernel, gradient):
-        return jax.vjp(functools.partial(conv, images), kernel)[1](gradient)[0]
-
-    def swapped(images, kernel, gradient):
-        mirrored = jax.lax.conv_general_dilated(gradient, images, (1, 1), ((margin, margin),) * 2,
-                                                dimension_numbers=('CHWN', 'IHWO', 'NHWC'))
-        return mirrored[:, ::-1, ::-1].transpose(1, 2, 3, 0)
-
-    def backward(saved, gradient):
-        images, kernel = saved
-        return (jax.vjp(lambda x: conv(x, kernel), images)[1](gradient)[0],
-                jax.lax.platform_dependent(images, kernel, gradient, cpu=swapped, default=usual))
-
-    differentiable = jax.custom_vjp(conv)
-    differentiable.defvjp(lambda images, kernel: (conv(images, kernel), (images, kernel)), backward)
-    return differentiable(lhs, rhs)
 
 
 class TransposedConv(nn.Module):

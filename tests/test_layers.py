@@ -1,6 +1,5 @@
 """Fast layers against the plain ones."""
 
-import functools
 
 import flax.linen as nn
 import jax
@@ -8,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common.layers import Mode, bilinear_upsample, conv_norm, max_pool, narrowing_conv
+from common.layers import Mode, bilinear_upsample, conv_norm, max_pool
 from unet.model import TransposedConv
 
 
@@ -65,20 +64,3 @@ def test_convolution_has_the_gradients_of_flax(images, features, kernel, stride)
         return plain.apply({'params': {'kernel': weights}}, images) / np.float32(np.sqrt(1 + 1e-5))
 
     assert_same_function(ours, flax, variables['params']['Conv_0']['kernel'], rtol=1e-4, atol=1e-4)
-
-
-def test_narrowing_convolution_is_left_to_the_library_elsewhere(images):
-    def gradient(kernel):
-        conv = functools.partial(narrowing_conv, images, window_strides=(1, 1), padding='SAME',
-                                 dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
-        return jax.grad(lambda kernel: jnp.sum(conv(kernel)))(kernel)
-
-    traced = jax.jit(gradient).trace(jnp.zeros((3, 3, 5, 2)))
-    mirrored = ['stablehlo.reverse' in traced.lower(lowering_platforms=(platform,)).as_text()
-                for platform in ('cpu', 'cuda', 'tpu')]
-    assert mirrored == [True, False, False]
-
-
-def test_narrowing_convolution_refuses_what_it_is_not_for(images):
-    with pytest.raises(ValueError, match='strides'):
-        narrowing_conv(images, jnp.zeros((3, 3, 5, 2)), (2, 2))

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from common.convolution import conv
 from common.errors import UserError, check_choice
 from common.layers import Mode, TransposedConv, conv_norm, conv_norm_relu, max_pool
 
@@ -191,7 +192,7 @@ def to_map(z: jax.Array, side: int, features: int, mode: Mode) -> jax.Array:
 
 def to_image(x: jax.Array, channels: int) -> jax.Array:
     """Feature map to image, in float32."""
-    return nn.Conv(channels, (3, 3))(x.astype(jnp.float32))
+    return nn.Conv(channels, (3, 3), conv_general_dilated_cls=lambda: conv)(x.astype(jnp.float32))
 
 
 HALVINGS = {'small': 2, 'plain': 2, 'resnet9': 3, 'resnet34': 3}

@@ -151,12 +151,13 @@ def save_cache(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def resize_image(image: np.ndarray, size: int) -> np.ndarray:
-    """uint8 `[H, W, C]` to `[size, size, C]`, antialiased, whatever the aspect."""
+    """uint8 `[H, W, C]`, C 1 or 3, to `[size, size, C]`, antialiased, whatever the aspect."""
     if image.shape[:2] == (size, size):
         return image
-    channels = [Image.fromarray(image[..., c]).resize((size, size), Image.Resampling.BOX if min(
-        image.shape[:2]) >= size else Image.Resampling.BILINEAR) for c in range(image.shape[-1])]
-    return np.stack(channels, axis=-1)
+    shrinks = min(image.shape[:2]) >= size
+    picture = Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image)
+    resized = picture.resize((size, size), Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR)
+    return np.asarray(resized).reshape(size, size, -1)
 
 
 def resize_labels(labels: np.ndarray, size: int) -> np.ndarray:

@@ -45,8 +45,8 @@ def test_resizing_makes_no_new_label(size):
 def test_resizing_invents_no_label_and_leaves_the_range_of_the_pixels(height, width, size, values):
     array = np.random.default_rng(0).choice(values, (height, width)).astype(np.uint8)
     assert {*np.unique(data.resize_labels(array, size))} <= {*np.unique(array)}
-    image = data.resize_image(np.stack([array, array], axis=-1), size)
-    assert image.shape == (size, size, 2)
+    image = data.resize_image(np.stack([array] * 3, axis=-1), size)
+    assert image.shape == (size, size, 3)
     assert array.min() <= image.min() <= image.max() <= array.max()
 
 

@@ -4,24 +4,29 @@ import jax
 import jax.numpy as jnp
 
 FEW = 4  # Channels.
+LAYOUT = jax.lax.conv_dimension_numbers((1,) * 4, (1,) * 4, ('NHWC', 'HWIO', 'NHWC'))
+PLAIN = {'lhs_dilation': (1, 1), 'rhs_dilation': (1, 1), 'feature_group_count': 1, 'dimension_numbers': LAYOUT}
 
 
 def conv(lhs: jax.Array, rhs: jax.Array, window_strides=(1, 1), padding='SAME', **options) -> jax.Array:
-    """As `jax.lax.conv_general_dilated`, for images and a square kernel of odd side at stride 1, padding 'SAME'.
+    """Images `[B, H, W, C]` and a kernel `[K, K, C, D]`, K odd, to `[B, H, W, D]`: stride 1, padding 'SAME'.
+
+    The arguments are those with which `nn.Conv` calls `jax.lax.conv_general_dilated`, in whose place it stands.
 
     On a CPU, a convolution from one channel is computed as a product of patches, one to few channels as a sum of
     products, and so is the gradient of one from few channels by its images; the gradient by a kernel that narrows is
-    a correlation the other way round. The same numbers up to rounding; docs/speed.md says what each gains.
+    a correlation the other way round. The same numbers up to rounding; docs/speed.md says what that gains.
 
     Raises:
-        ValueError: for other strides, padding and kernels.
+        ValueError: for other strides, padding, kernels and options.
     """
     side, _, inputs, outputs = rhs.shape
-    if tuple(window_strides) != (1, 1) or padding != 'SAME' or rhs.shape[1] != side or not side % 2:
-        raise ValueError(f'not for strides {window_strides}, padding {padding} and a kernel of shape {rhs.shape}')
+    if tuple(window_strides) != (1, 1) or padding != 'SAME' or rhs.shape[1] != side or not side % 2 or any(
+            value != PLAIN.get(name) for name, value in options.items()):
+        raise ValueError(f'not for strides {window_strides}, padding {padding}, kernel {rhs.shape} and {options}')
 
     def usual(images, kernel):
-        return jax.lax.conv_general_dilated(images, kernel, window_strides, padding, **options)
+        return jax.lax.conv_general_dilated(images, kernel, (1, 1), 'SAME', dimension_numbers=LAYOUT)
 
     def forward(images, kernel):
         form = to_few if outputs <= FEW else from_one

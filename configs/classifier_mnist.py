@@ -52,7 +52,7 @@ def get_config(variant: str = '') -> ConfigDict:
             'aspect': 0.1,
             'shift': 0.08,
             'cut_out': 0.0,
-            'noise': 0.0,  # Largest standard deviation of Gaussian noise; makes gradients by pixels resemble objects.
+            'noise': 0.0,  # Largest standard deviation of Gaussian noise (Kaur et al. 2019, arXiv:1910.08640).
         },
     })
     if variant == 'demo':

@@ -67,7 +67,7 @@ def get_config(variant: str = '') -> ConfigDict:
         'show': {  # How reconstructions are moved and noised before the frozen classifier reads them.
             'scale': 0.1,
             'shift': 0.05,
-            'noise': 0.1,
+            'noise': 0.1,  # Standard deviation.
         },
     })
     if variant == 'demo':

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from common.convolution import conv
+from common.layers import Mode
+from vae.networks import SmallDecoder, SmallEncoder
 
-NAMES = ('NHWC', 'HWIO', 'NHWC')
 CHANNELS = [(1, 8), (8, 1), (1, 1), (3, 16), (16, 3), (16, 8), (8, 16)]
-OPTIONS = {'window_strides': (1, 1), 'padding': 'SAME', 'dimension_numbers': NAMES}
-ours = functools.partial(conv, **OPTIONS)
-library = functools.partial(jax.lax.conv_general_dilated, **OPTIONS)
+library = functools.partial(jax.lax.conv_general_dilated, window_strides=(1, 1), padding='SAME',
+                            dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
 
 
 def draw(inputs, outputs, side=3, dtype=jnp.float32):
@@ -32,7 +32,7 @@ def value_and_gradients(form, images, kernel, weights):
 @pytest.mark.parametrize('inputs, outputs', CHANNELS)
 def test_value_and_gradients_are_the_library_s(inputs, outputs, side):
     arrays = draw(inputs, outputs, side)
-    for found, expected in zip(value_and_gradients(ours, *arrays), value_and_gradients(library, *arrays), strict=True):
+    for found, expected in zip(value_and_gradients(conv, *arrays), value_and_gradients(library, *arrays), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -40,29 +40,44 @@ def test_value_and_gradients_are_the_library_s(inputs, outputs, side):
 def test_bfloat16_stays_bfloat16_and_as_exact(inputs, outputs):
     arrays = draw(inputs, outputs, dtype=jnp.bfloat16)
     exact = value_and_gradients(library, *(array.astype(jnp.float32) for array in arrays))
-    for found, expected in zip(value_and_gradients(ours, *arrays), exact, strict=True):
+    for found, expected in zip(value_and_gradients(conv, *arrays), exact, strict=True):
         assert found.dtype == jnp.bfloat16
         np.testing.assert_allclose(found.astype(jnp.float32), expected, rtol=1e-2, atol=1e-2 * np.abs(expected).max())
 
 
+def program(function, platform, *arrays):
+    """The lines that multiply, in the program for a platform."""
+    lowered = jax.jit(function).trace(*arrays).lower(lowering_platforms=(platform,)).as_text()
+    multiplying = [line for line in lowered.splitlines() if 'convolution(' in line or 'dot_general ' in line]
+    return sorted(re.sub(r'%\w+', '', line).strip() for line in multiplying)
+
+
 @pytest.mark.parametrize('inputs, outputs', CHANNELS)
-def test_other_devices_compute_it_as_the_library_does(inputs, outputs):
-    def products(form, platform):
-        """What is multiplied, in the program for a platform."""
-        traced = jax.jit(functools.partial(value_and_gradients, form)).trace(*draw(inputs, outputs))
-        lines = traced.lower(lowering_platforms=(platform,)).as_text().splitlines()
-        multiplying = (line for line in lines if 'convolution(' in line or 'dot_general ' in line)
-        return sorted(re.sub(r'%\w+', '', line).strip() for line in multiplying)
+def test_forms_are_other_than_the_library_s_on_a_cpu_alone_and_only_where_they_are_of_use(inputs, outputs):
+    arrays = draw(inputs, outputs)
+    for part, changed in enumerate([outputs <= 4 or inputs == 1, inputs <= 4, outputs < inputs]):
+        def computed(form, platform, part=part):
+            return program(lambda *arrays: value_and_gradients(form, *arrays)[part], platform, *arrays)
 
-    for platform in ('cuda', 'tpu'):
-        assert products(ours, platform) == products(library, platform)
-    if (inputs, outputs) != (8, 16):
-        assert products(ours, 'cpu') != products(library, 'cpu')
+        assert (computed(conv, 'cpu') != computed(library, 'cpu')) == changed
+        for platform in ('cuda', 'tpu'):
+            assert computed(conv, platform) == computed(library, platform)
 
 
-@pytest.mark.parametrize('strides, padding, shape', [
-    ((2, 2), 'SAME', (3, 3, 5, 2)), ((1, 1), 'VALID', (3, 3, 5, 2)), ((1, 1), 'SAME', (3, 5, 5, 2)),
-    ((1, 1), 'SAME', (2, 2, 5, 2))])
-def test_what_it_is_not_for_is_refused(strides, padding, shape):
+@pytest.mark.parametrize('network, shape', [
+    (SmallEncoder(16, Mode(train=False)), (2, 28, 28, 1)), (SmallDecoder(16, 1, 28, Mode(train=False)), (2, 10))])
+def test_first_and_last_layer_of_the_networks_for_digits_are_computed_by_it(network, shape):
+    def convolutions(platform):
+        lines = program(lambda x: network.init_with_output(jax.random.key(0), x)[0], platform, jnp.zeros(shape))
+        return sum('convolution(' in line for line in lines)
+
+    assert convolutions('cpu') == convolutions('cuda') - 1
+
+
+@pytest.mark.parametrize('side, options', [
+    (3, {'window_strides': (2, 2)}), (3, {'padding': 'VALID'}), (2, {}), (3, {'rhs_dilation': (2, 2)}),
+    (3, {'lhs_dilation': (2, 2)}), (3, {'feature_group_count': 5}), (3, {'precision': 'highest'}),
+    (3, {'dimension_numbers': jax.lax.conv_dimension_numbers((1,) * 4, (1,) * 4, ('NCHW', 'OIHW', 'NCHW'))})])
+def test_what_it_is_not_for_is_refused(side, options):
     with pytest.raises(ValueError, match='not for strides'):
-        conv(jnp.zeros((1, 8, 8, 5)), jnp.zeros(shape), strides, padding)
+        conv(jnp.zeros((1, 8, 8, 5)), jnp.zeros((side, side, 5, 2)), **options)

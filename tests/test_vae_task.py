@@ -384,3 +384,14 @@ def test_copy_of_a_classifier_that_is_not_whole_is_made_again(config, tmp_path, 
     next((half / 'checkpoints').rglob('_METADATA')).unlink()
     config_lib.adopt(config, tmp_path)
     assert VAETask(config_lib.at_home(config, tmp_path)).constants().keys() == {'classifier', 'judge'}
+
+
+@pytest.mark.parametrize('noise', [0.0, 0.5])
+def test_classifier_s_images_are_noised_each_in_its_own_way(noise):
+    config = shrunk(classifier_mnist.get_config('demo'))
+    config.augment.update({'scale': 0.0, 'aspect': 0.0, 'shift': 0.0, 'noise': noise})
+    batch = {'image': jnp.full((6, 16, 16, 1), 51, jnp.uint8), 'index': jnp.arange(6)}
+    images = np.asarray(ClassifierTask(config).augment(batch, KEYS))
+    strengths = np.std(images - 0.2, axis=(1, 2, 3))
+    assert np.all(strengths > 0.001) if noise else np.allclose(images, 0.2)
+    assert len(np.unique(strengths.round(4))) == (6 if noise else 1)

@@ -4,7 +4,7 @@
     python -m benchmarks.bench --work=growth                       one U-Net at growing images and batches
     python -m benchmarks.bench --work=loop                         the whole loop against the bare step
     python -m benchmarks.bench --work=decode                       photographs of full size to arrays
-    python -m benchmarks.bench --quick                             every kind of work, tiny; writes nothing
+    python -m benchmarks.bench --quick                             every kind of network, tiny; writes nothing
 """
 
 import json
@@ -22,13 +22,15 @@ DTYPES = flags.DEFINE_list('dtypes', None, 'By default float32, and bfloat16 as 
 SIDES = flags.DEFINE_list('sides', None, 'Ways to run PyTorch, by default all; compiling takes it minutes on CPU.')
 ROUNDS = flags.DEFINE_integer('rounds', 7, 'How often the sides take turns.', lower_bound=1)
 SECONDS = flags.DEFINE_float('seconds', 8.0, 'Of each turn.', lower_bound=0.0)
-QUICK = flags.DEFINE_bool('quick', False, 'Tiny networks and turns, to see that everything works.')
+QUICK = flags.DEFINE_bool('quick', False, 'Tiny works and turns, to see that they run.')
 OUTPUT = flags.DEFINE_string('output', 'docs', 'Where speed.json goes (speed_some_sides.json with --sides, and those '
                              'of loop and decode).')
 
 
 def main() -> None:
     rounds, seconds = (1, 0.05) if QUICK.value else (ROUNDS.value, SECONDS.value)
+    if WORK.value in ('loop', 'decode') and DTYPES.value:
+        raise UserError(f'--dtypes is not for --work={WORK.value}')
     if WORK.value == 'decode':
         rows = [decode.measure(rounds, QUICK.value)]
         print(tables.decode(rows))

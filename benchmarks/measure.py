@@ -8,7 +8,7 @@ import resource
 import sys
 import time
 
-CEILING_SIZES = {'cpu': 2048, 'gpu': 8192, 'cuda': 8192, 'tpu': 8192}
+CEILING_SIZES = {'cpu': 2048, 'gpu': 8192, 'cuda': 8192}  # By what JAX and PyTorch call the device.
 CEILING_TRIALS = 5
 
 
@@ -40,11 +40,12 @@ def ceiling(product: Callable[[], object], size: int) -> float:
 
 
 def cpu_name() -> str:
-    """The processor and the number of cores, as far as the system tells."""
+    """The processor, its vector instructions and the number of cores, as far as the system tells."""
     path = pathlib.Path('/proc/cpuinfo')
     lines = path.read_text().splitlines() if path.exists() else []
     names = [line.partition(': ')[2] for line in lines if line.startswith('model name')]
-    return f'{os.cpu_count()} cores, {names[0] if names else platform.processor()}'
+    vectors = [name for name, flag in (('AVX-512', 'avx512f'), ('AVX2', 'avx2')) if f' {flag} ' in ' '.join(lines)]
+    return ', '.join([f'{os.cpu_count()} cores', names[0] if names else platform.processor(), *vectors[:1]])
 
 
 def peak_memory() -> float:

@@ -7,10 +7,7 @@ import traceback
 import unittest.mock
 
 from common.cli import HUGE_PAGES
-
-
-class Failed(Exception):
-    """A side could not do what it was asked."""
+from common.errors import UserError
 
 
 class Side:
@@ -21,7 +18,7 @@ class Side:
         args: of its constructor.
         huge_pages: whether its memory is to be in huge pages, as that of main.py is.
     Raises:
-        Failed: the constructor or, when the side is called, the method raised; or the process has died.
+        UserError: the constructor or, when the side is called, the method raised; or the process has died.
     """
 
     def __init__(self, module: str, name: str, *args, huge_pages: bool = True):
@@ -45,15 +42,19 @@ class Side:
             result, error = self.connection.recv()
         except EOFError as closed:
             self.process.join()
-            raise Failed(f'the process ended with exit code {self.process.exitcode}') from closed
+            raise UserError(f'the process ended with exit code {self.process.exitcode}') from closed
         if error:
-            raise Failed(error)
+            raise UserError(error)
         return result
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
+        self.close()
+
+    def close(self) -> None:
+        """Ends the process and frees its memory."""
         self.connection.close()
         self.process.join()
 

@@ -10,25 +10,27 @@ def speed(rows: list[dict]) -> str:
               'ours / best')
     return table(header, [(
         row['work'], row['dtype'], f'{row["ours"]:.4g}', f'{row["torch_eager"]:.4g}',
-        f'{row["torch_best"]:.4g} ({row["torch_best_is"]})', ratio(row, 'eager'), ratio(row, 'best'))
+        f'{row["torch_best"]:.4g} ({row["torch_best_is"]})', ratio(row, 'ratio_to_eager'),
+        ratio(row, 'ratio_to_best'))
         for row in rows])
 
 
-def ratio(row: dict, against: str) -> str:
-    low, high = row[f'ratio_to_{against}_range']
-    return f'{row[f"ratio_to_{against}"]:.2f} ({low:.2f}-{high:.2f})'
+def ratio(row: dict, name: str = 'ratio', digits: int = 2) -> str:
+    """Median and range of the rounds."""
+    low, high = row[f'{name}_range']
+    return f'{row[name]:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})'
 
 
 def sides(rows: list[dict]) -> str:
-    """Arithmetic, memory and the first step of every side."""
+    """Arithmetic of every side; the most memory and the first step in training."""
     header = ('work', 'type', 'side', 'GFLOP/s', 'of the ceiling', 'peak MiB', 'first step, s')
     body = []
     for row in rows:
         for side, speeds in row['images_per_second'].items():
             rate = statistics.median(speeds) * row['gflop_per_image']
-            body.append((row['work'], row['dtype'], side, f'{rate:.4g}',
-                         f'{rate / row["ceiling_gflops"]:.1%}', f'{row["peak_mib"][side]:.0f}',
-                         f'{row["first_step_seconds"][side]:.1f}'))
+            training = (f'{row["peak_mib"][side]:.0f}', f'{row["first_step_seconds"][side]:.1f}')
+            body.append((row['work'], row['dtype'], side, f'{rate:.4g}', f'{rate / row["ceiling_gflops"]:.1%}',
+                         *(training if 'peak_mib' in row else ('', ''))))
     return table(header, body)
 
 
@@ -45,8 +47,7 @@ def loop(rows: list[dict]) -> str:
     header = ('work', 'bare step, images/s', 'whole loop, images/s', 'loop / bare step', 'first start, s',
               'second start, s', 'with JAX\'s cache, s')
     return table(header, [(
-        row['work'], f'{row["bare_step"]:.4g}', f'{row["loop"]:.4g}',
-        f'{row["ratio"]:.3f} ({row["ratio_range"][0]:.3f}-{row["ratio_range"][1]:.3f})',
+        row['work'], f'{row["bare_step"]:.4g}', f'{row["loop"]:.4g}', ratio(row, digits=3),
         f'{row["first_start_seconds"]:.1f}', f'{row["second_start_seconds"]:.1f}',
         f'{row["compiled_start_seconds"]:.1f}') for row in rows])
 
@@ -55,8 +56,7 @@ def decode(rows: list[dict]) -> str:
     """Photographs a second, by all cores and by one."""
     header = ('work', 'all cores, images/s', 'one thread, images/s', 'all cores / one thread')
     return table(header, [(row['work'], f'{row["all_cores"]:.4g}', f'{row["one_thread"]:.4g}',
-                           f'{row["ratio"]:.2f} ({row["ratio_range"][0]:.2f}-{row["ratio_range"][1]:.2f})')
-                          for row in rows])
+                           ratio(row)) for row in rows])
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

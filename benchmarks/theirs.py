@@ -16,7 +16,8 @@ class Candidate(NamedTuple):
     """A way to run PyTorch.
 
     Attributes:
-        channels_last: memory format. fused: the optimizer's fused kernel, and TF32 where there is one.
+        channels_last: memory format. fused: the optimizer's fused kernel, and where there are such things, TF32 and the
+            fastest of cuDNN's algorithms.
         compile: None, or the `mode` of `torch.compile`.
     """
 
@@ -39,7 +40,7 @@ class Device:
     """What PyTorch runs on."""
 
     def describe(self) -> dict[str, Any]:
-        return {'backend': device().type, 'torch': torch.__version__, 'threads': torch.get_num_threads(),
+        return {'backend': device().type, 'torch': torch.__version__,
                 'candidates': [*CANDIDATES, *(CUDA_CANDIDATES if device().type == 'cuda' else ())]}
 
     def ceiling(self, dtype: str) -> float:
@@ -59,6 +60,7 @@ class Theirs:
         self.format = torch.channels_last if self.way.channels_last else torch.contiguous_format
         if self.way.fused:
             torch.set_float32_matmul_precision('high')
+            torch.backends.cudnn.benchmark = True
         module = torch_vae if work.classifier else torch_unet
         self.objective = module.Objective(work)
         self.batch_size = work.config.batch_size

@@ -14,13 +14,15 @@ class ConvNormRelu(nn.Sequential):
         # With stride 2 JAX's 'SAME' pads below and to the right only, which PyTorch's convolution cannot.
         pad = [nn.ZeroPad2d((0, 1, 0, 1))] if stride == 2 else []
         conv = nn.Conv2d(inputs, features, 3, stride, padding=0 if pad else 1, bias=False)
-        super().__init__(*pad, conv, nn.BatchNorm2d(features), nn.ReLU(inplace=True))
+        norm = nn.BatchNorm2d(features)
+        norm.num_batches_tracked = None  # A counter that nothing reads, and the moving average would average.
+        super().__init__(*pad, conv, norm, nn.ReLU(inplace=True))
 
 
 class TransposedConv(nn.Sequential):
     """2x2 transposed convolution with stride 2, with a bias for each corner of the block as ours has.
 
-    A 1x1 convolution and `PixelShuffle`, faster than `nn.ConvTranspose2d` in either direction and layout.
+    A 1x1 convolution and `PixelShuffle`, on a CPU faster than `nn.ConvTranspose2d` in either direction and layout.
     """
 
     def __init__(self, inputs: int, features: int):

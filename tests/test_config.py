@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from common import config as config_lib
+from common import runs
 from common.errors import UserError
 from common.keys import Keys
 from common.parallel import AXIS
@@ -19,6 +20,7 @@ import vae.task
 ALL = sorted(path.stem for path in (pathlib.Path(main.__file__).parent / 'configs').glob('*_*.py')
              if not path.stem.startswith('__'))
 FILES = [file for file in ALL if file.startswith('unet_')]
+RUNS = sorted((pathlib.Path(main.__file__).parent / 'docs' / 'runs').iterdir())
 PARAMETERS = {'classifier_mnist': 7_578, 'judge_mnist': 72_666, 'vae_mnist': 43_118}
 
 
@@ -72,6 +74,11 @@ def test_config_traces(file, variant, untrained):
     ('classifier_mnist', {'augment.cut_out': 0.25, 'label_smoothing': 0.1})])
 def test_other_choices_trace(file, values, untrained):
     traced(importlib.import_module(f'configs.{file}').get_config(), values)
+
+
+@pytest.mark.parametrize('folder', RUNS, ids=lambda folder: folder.name)
+def test_recorded_runs_can_be_reported(folder):
+    assert runs.load(folder, main.make_task).results['step'] > 0
 
 
 def test_sizes_and_weights_are_those_of_the_reference():

@@ -46,7 +46,6 @@ class Reference(NamedTuple):
 def unet(width: int, batch: int, size: int, base=unet_mp_tr_ce, multipliers=(1, 2, 4, 8, 8)) -> Work:
     """The U-Net of the configuration file `base`."""
     config = bare(base.get_config(), batch)
-    config.optimizer.update({'name': 'adamw', 'learning_rate': 3e-3})  # PyTorch's Muon takes no convolutions.
     config.data.image_size = size
     config.model.update({'width': width, 'multipliers': multipliers})
     return Work(f'unet_w{width}_b{batch}_{size}px', config)
@@ -64,9 +63,10 @@ def vae_on_cifar10(width: int, batch: int) -> Work:
 
 
 def bare(config: ConfigDict, batch: int) -> ConfigDict:
-    """The configuration without augmentation, so that both sides do the same work, and without an end."""
+    """The configuration without augmentation and with AdamW, so that both sides do the same work; and without an end."""
     config.update({'num_epochs': 10 ** 6, 'batch_size': batch, 'eval_batch_size': batch})
     config.augment.flip = False
+    config.optimizer.update({'name': 'adamw', 'learning_rate': 1e-3})  # PyTorch's Muon takes no convolutions.
     return config
 
 

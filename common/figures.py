@@ -80,7 +80,7 @@ def draw_curve(axis, lines: list[dict], split: str, name: str, **style) -> None:
                        if line['split'] == split and line.get(name) is not None], float).reshape(-1, 2)
     if len(points):
         axis.plot(*points.T, **style | {'label': '_'}, alpha=0.3, linewidth=1)
-        axis.plot(points[:, 0], smooth(points), **style, linewidth=1.8)
+        axis.plot(points[:, 0], smooth(points), **style, linewidth=1.8, marker='o' if len(points) == 1 else None)
 
 
 def finish_curves(axis, title: str) -> None:

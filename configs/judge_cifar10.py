@@ -10,8 +10,9 @@ from configs import classifier_cifar10
 
 
 def get_config(variant: str = '') -> ConfigDict:
-    """As classifier_cifar10, with a plain convolutional network."""
+    """As classifier_cifar10, with a plain convolutional network, and without noise."""
     config = classifier_cifar10.get_config(variant)
     config.seed = 1
     config.model.update({'encoder': 'plain', 'width': 8 if variant else 64})
+    config.augment.noise = 0.0
     return config

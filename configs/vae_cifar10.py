@@ -14,7 +14,10 @@ from configs import vae_mnist
 
 
 def get_config(variant: str = '') -> ConfigDict:
-    """As vae_mnist, for colour images, with a residual network and a larger latent."""
+    """As vae_mnist, for colour images, with a residual network and a larger latent.
+
+    The frozen classifier was trained on noised images and is shown noised ones: else texture pleases it.
+    """
     config = vae_mnist.get_config(variant)
     suffix = f'_{variant}' if variant else ''
     config.data.update({'name': 'synthetic_objects' if variant else 'cifar10', 'image_size': 32,
@@ -24,6 +27,8 @@ def get_config(variant: str = '') -> ConfigDict:
     config.update({'label_weight': 300.0, 'swap_weight': 300.0})
     config.update({'classifier_workdir': f'runs/classifier_cifar10{suffix}',
                    'judge_workdir': f'runs/judge_cifar10{suffix}'})
-    config.optimizer.learning_rate = 1e-3
+    config.batch_size = 50 if variant else 64
+    config.optimizer.update({'name': 'muon', 'learning_rate': 1.5e-2})
     config.augment.flip = True
+    config.show.noise = 0.25
     return config

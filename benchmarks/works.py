@@ -63,7 +63,7 @@ def vae_on_cifar10(width: int, batch: int) -> Work:
 
 
 def bare(config: ConfigDict, batch: int) -> ConfigDict:
-    """The configuration without augmentation and with AdamW, so that both sides do the same work; and without an end."""
+    """The configuration without augmentation, with AdamW, so that both sides do the same work, and without an end."""
     config.update({'num_epochs': 10 ** 6, 'batch_size': batch, 'eval_batch_size': batch})
     config.augment.flip = False
     config.optimizer.update({'name': 'adamw', 'learning_rate': 1e-3})  # PyTorch's Muon takes no convolutions.

@@ -28,9 +28,11 @@ def sides(rows: list[dict]) -> str:
     for row in rows:
         for side, speeds in row['images_per_second'].items():
             rate = statistics.median(speeds) * row['gflop_per_image']
-            training = (f'{row["peak_mib"][side]:.0f}', f'{row["first_step_seconds"][side]:.1f}')
-            body.append((row['work'], row['dtype'], side, f'{rate:.4g}', f'{rate / row["ceiling_gflops"]:.1%}',
-                         *(training if 'peak_mib' in row else ('', ''))))
+            training = ('', '')
+            if 'peak_mib' in row:
+                training = f'{row["peak_mib"][side]:.0f}', f'{row["first_step_seconds"][side]:.1f}'
+            body.append((row['work'], row['dtype'], side, f'{rate:.4g}',
+                         f'{rate / row["ceiling_gflops"]:.1%}', *training))
     return table(header, body)
 
 

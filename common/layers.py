@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from common.convolution import conv
+from common.normalization import BatchNorm
 
 MOMENTUM = 0.9  # Of the running statistics; evaluation averages them further (optimizer.ema_decay).
 
@@ -30,8 +31,8 @@ def conv_norm(x: jax.Array, features: int, mode: Mode, kernel: int = 3, stride: 
     """Convolution and batch normalisation (Ioffe & Szegedy 2015), inside a compact module."""
     x = nn.Conv(features, (kernel, kernel), stride, use_bias=False, dtype=mode.dtype,
                 conv_general_dilated_cls=(lambda: conv) if stride == 1 else None)(x)
-    return nn.BatchNorm(use_running_average=not mode.train, momentum=MOMENTUM, dtype=mode.dtype,
-                        axis_name=mode.axis_name)(x)
+    return BatchNorm(use_running_average=not mode.train, momentum=MOMENTUM, dtype=mode.dtype,
+                     axis_name=mode.axis_name)(x)
 
 
 def conv_norm_relu(x: jax.Array, features: int, mode: Mode, kernel: int = 3, stride: int = 1) -> jax.Array:

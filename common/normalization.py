@@ -12,7 +12,7 @@ EPSILON = 1e-5
 class BatchNorm(nn.Module):
     """As `nn.BatchNorm`, with the same variables and numbers (Ioffe & Szegedy 2015, arXiv:1502.03167).
 
-    XLA:CPU takes several times as long for the gradient that differentiation makes of that one; docs/speed.md.
+    On a CPU the gradient that differentiation makes of that one slows networks of few channels; see docs/speed.md.
 
     Attributes:
         use_running_average: normalise by the running statistics, not by those of the batch.

@@ -206,11 +206,11 @@ def test_decoder_learns_from_the_frozen_classifier(config):
         task = VAETask(config)
         (variables, constants), batch = initial_of(task), test_batch(task)
 
-        def loss(params, task=task, variables=variables, constants=constants, batch=batch):
-            one = functools.partial(task.loss, params, variables['batch_stats'], constants, keys=KEYS, stage=None)
-            return jax.vmap(one, axis_name=AXIS)(jax.tree.map(lambda x: x[None], batch))[0][0]
+        def loss(params, batch, task=task, variables=variables, constants=constants):
+            return task.loss(params, variables['batch_stats'], constants, batch, KEYS, None)[0]
 
-        gradients[weight] = jax.grad(loss)(variables['params'])['decoder']
+        gradient = jax.vmap(jax.grad(loss), (None, 0), axis_name=AXIS)
+        gradients[weight] = gradient(variables['params'], jax.tree.map(lambda x: x[None], batch))['decoder']
     norms = {weight: float(optax.tree.norm(gradient)) for weight, gradient in gradients.items()}
     assert norms[0.0] == 0 < norms[100.0]
 

@@ -1,6 +1,5 @@
 """The label-conditioned VAE's task: what it is told, what the frozen classifier does, what is measured."""
 
-import functools
 import json
 import shutil
 

@@ -18,8 +18,8 @@ class BatchNorm(nn.Module):
         use_running_average: normalise by the running statistics, not by those of the batch.
         momentum: of the running statistics.
         dtype: of the result; statistics are float32.
-        axis_name: the mapped axis over which the statistics of the batch are averaged, or None. Gradients are then to be
-            taken inside the mapped function.
+        axis_name: the mapped axis over which the statistics of the batch are averaged, or None.
+            Gradients are then to be taken inside the mapped function.
     """
 
     use_running_average: bool

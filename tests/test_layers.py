@@ -1,6 +1,5 @@
 """Fast layers against the plain ones."""
 
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp

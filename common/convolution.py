@@ -1,9 +1,11 @@
 """The convolution of images with square kernels: where XLA:CPU is slow at it, in another form."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
-FEW = 4  # Channels.
+FEW, SOME = 4, 16  # Channels up to which the other forms pay off.
 LAYOUT = jax.lax.conv_dimension_numbers((1,) * 4, (1,) * 4, ('NHWC', 'HWIO', 'NHWC'))
 PLAIN = {'lhs_dilation': (1, 1), 'rhs_dilation': (1, 1), 'feature_group_count': 1, 'dimension_numbers': LAYOUT}
 
@@ -13,14 +15,15 @@ def conv(lhs: jax.Array, rhs: jax.Array, window_strides=(1, 1), padding='SAME', 
 
     The arguments are those with which `nn.Conv` calls `jax.lax.conv_general_dilated`, in whose place it stands.
 
-    On a CPU, a convolution from one channel is computed as a product of patches, one to few channels as a sum of
-    products, and so is the gradient of one from few channels by its images; the gradient by a kernel that narrows is
-    a correlation the other way round. The same numbers up to rounding; docs/speed.md says what that gains.
+    On a CPU, a convolution of few channels, and the gradient by its images, which is a convolution too, are computed
+    as `form_for` says; the gradient by a kernel that narrows is a correlation the other way round. The same numbers
+    up to rounding; docs/speed.md says what that gains.
 
     Raises:
         ValueError: for other strides, padding, kernels and options.
     """
     side, _, inputs, outputs = rhs.shape
+    width = lhs.shape[2]
     if tuple(window_strides) != (1, 1) or padding != 'SAME' or rhs.shape[1] != side or not side % 2 or any(
             value != PLAIN.get(name) for name, value in options.items()):
         raise ValueError(f'not for strides {window_strides}, padding {padding}, kernel {rhs.shape} and {options}')
@@ -28,25 +31,41 @@ def conv(lhs: jax.Array, rhs: jax.Array, window_strides=(1, 1), padding='SAME', 
     def usual(images, kernel):
         return jax.lax.conv_general_dilated(images, kernel, (1, 1), 'SAME', dimension_numbers=LAYOUT)
 
+    def usual_gradient(argument):
+        return lambda images, kernel, gradient: jax.vjp(usual, images, kernel)[1](gradient)[argument]
+
     def forward(images, kernel):
-        form = to_few if outputs <= FEW else from_one
-        return on_cpu(outputs <= FEW or inputs == 1, form, usual, images, kernel)
+        return on_cpu(form_for(inputs, outputs, width), usual, images, kernel)
 
     def backward(saved, gradient):
-        def usual_gradient(argument):
-            return lambda images, kernel, gradient: jax.vjp(usual, images, kernel)[1](gradient)[argument]
-
-        return (on_cpu(inputs <= FEW, gradient_to_few, usual_gradient(0), *saved, gradient),
-                on_cpu(outputs < inputs, narrowing_gradient, usual_gradient(1), *saved, gradient))
+        back = form_for(outputs, inputs, width)
+        by_images = back and (lambda images, kernel, gradient: back(gradient, turned(kernel)))
+        by_kernel = narrowing_gradient if outputs < inputs else None
+        return (on_cpu(by_images, usual_gradient(0), *saved, gradient),
+                on_cpu(by_kernel, usual_gradient(1), *saved, gradient))
 
     differentiable = jax.custom_vjp(forward)
     differentiable.defvjp(lambda images, kernel: (forward(images, kernel), (images, kernel)), backward)
     return differentiable(lhs, rhs)
 
 
-def on_cpu(useful: bool, form, usual, *arrays: jax.Array) -> jax.Array:
-    """`form` of the arrays on a CPU if it is of use there, else what is usual."""
-    return jax.lax.platform_dependent(*arrays, cpu=form, default=usual) if useful else usual(*arrays)
+def form_for(inputs: int, outputs: int, width: int) -> Callable[[jax.Array, jax.Array], jax.Array] | None:
+    """How a CPU is quickest at a convolution between so many channels, of images so wide; None for the usual way."""
+    if outputs <= FEW:
+        return to_few
+    if inputs == 1:
+        return from_one
+    return in_pairs if max(inputs, outputs) <= SOME and width % 2 == 0 else None
+
+
+def on_cpu(form, usual, *arrays: jax.Array) -> jax.Array:
+    """`form` of the arrays on a CPU if there is one, else what is usual."""
+    return jax.lax.platform_dependent(*arrays, cpu=form, default=usual) if form else usual(*arrays)
+
+
+def turned(kernel: jax.Array) -> jax.Array:
+    """The kernel of the way back: by half a turn, with inputs and outputs exchanged."""
+    return kernel[::-1, ::-1].swapaxes(2, 3)
 
 
 def from_one(images: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -62,9 +81,13 @@ def to_few(images: jax.Array, kernel: jax.Array) -> jax.Array:
     return sum(part[:, :, :, i, j] for (i, j), part in parts.items()).astype(images.dtype)
 
 
-def gradient_to_few(images: jax.Array, kernel: jax.Array, gradient: jax.Array) -> jax.Array:
-    """The gradient by the images, which have few channels: a convolution with the mirrored kernel."""
-    return to_few(gradient, kernel[::-1, ::-1].swapaxes(2, 3)).astype(images.dtype)
+def in_pairs(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Convolution of images of even width: each two neighbours' outputs as channels, with a kernel one wider."""
+    both = [jnp.pad(kernel, ((0, 0), (left, 1 - left), (0, 0), (0, 0))) for left in (0, 1)]
+    margin = len(kernel) // 2
+    pairs = jax.lax.conv_general_dilated(images, jnp.concatenate(both, axis=-1), (1, 2), ((margin, margin),) * 2,
+                                         dimension_numbers=LAYOUT)
+    return pairs.reshape(*images.shape[:3], kernel.shape[-1])
 
 
 def narrowing_gradient(images: jax.Array, kernel: jax.Array, gradient: jax.Array) -> jax.Array:

@@ -52,7 +52,26 @@ class TransposedConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        return depth_to_space(nn.Dense(4 * self.features, dtype=self.dtype)(x))
+        return depth_to_space(nn.Dense(4 * self.features, dtype=self.dtype, dot_general=product)(x))
+
+
+def product(x: jax.Array, kernel: jax.Array, dimension_numbers, **options) -> jax.Array:
+    """`[..., C]` times `[C, D]`, in place of `nn.Dense`'s `jax.lax.dot_general`.
+
+    By itself JAX would ask for the output's gradient times `x`, for which XLA:CPU has the former rearranged once more
+    in another order than for the gradient by `x`. This is `x` times that gradient, as it is there already.
+    """
+    def forward(x, kernel):
+        return jax.lax.dot_general(x, kernel, dimension_numbers, **options)
+
+    def backward(saved, gradient):
+        x, kernel = saved
+        pixels = tuple(range(x.ndim - 1))
+        return gradient @ kernel.T, jax.lax.dot_general(x, gradient, ((pixels, pixels), ((), ())), **options)
+
+    differentiable = jax.custom_vjp(forward)
+    differentiable.defvjp(lambda x, kernel: (forward(x, kernel), (x, kernel)), backward)
+    return differentiable(x, kernel)
 
 
 def depth_to_space(x: jax.Array) -> jax.Array:

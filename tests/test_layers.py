@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common.layers import Mode, bilinear_upsample, conv_norm, max_pool
+from common.layers import Mode, bilinear_upsample, conv_norm, max_pool, product
 from unet.model import TransposedConv
 
 
@@ -44,6 +44,14 @@ def test_transposed_conv_equals_flax(images):
         lambda x: layer.apply({'params': params}, x),
         lambda x: nn.ConvTranspose(3, (2, 2), (2, 2)).apply({'params': {'kernel': kernel, 'bias': bias}}, x),
         images, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
+def test_transposed_convolution_s_product_has_the_gradients_of_flax(images, dtype):
+    params = nn.Dense(3).init(jax.random.key(0), images)
+    gradients = [jax.grad(lambda params, x, dense=dense: (dense.apply(params, x) ** 2).sum(), argnums=(0, 1))(
+        params, images) for dense in (nn.Dense(3, dtype=dtype, dot_general=product), nn.Dense(3, dtype=dtype))]
+    jax.tree.map(lambda found, expected: np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5), *gradients)
 
 
 @pytest.mark.parametrize('features, kernel, stride', [(3, 3, 1), (3, 1, 1), (7, 3, 1), (3, 3, 2)])

@@ -36,7 +36,8 @@ def main() -> None:
         print(tables.decode(rows))
         return write('speed_decode.json', rows)
     machine = probe()
-    notice(f'measuring on {machine}')
+    versions = ', '.join(f'{name} {version}' for name, version in machine.versions.items())
+    notice(f'measuring on {machine.device}, {versions}')
     if WORK.value == 'loop':
         rows = [loop.measure(machine, rounds, seconds, QUICK.value)]
         print(tables.loop(rows))

@@ -1,7 +1,10 @@
 """One work on all sides: the same weights and batch, then turns in rounds, and what comes out as a row."""
 
 import contextlib
+import pathlib
+import shutil
 import statistics
+import subprocess
 from typing import Any, NamedTuple
 
 from benchmarks import works
@@ -44,8 +47,16 @@ def probe(dtypes: list[str] | None) -> Machine:
                             'one device, or set JAX_PLATFORMS=cpu and CUDA_VISIBLE_DEVICES= to compare on CPU')
         dtypes = dtypes or (['float32', 'bfloat16'] if accelerator else ['float32'])
         ceilings = {dtype: max(side('ceiling', dtype) for side in (ours, theirs)) for dtype in dtypes}
-    versions = {'jax': here['jax'], 'torch': there['torch']}
+    versions = {'commit': commit(), 'jax': here['jax'], 'torch': there['torch']}
     return Machine(here['device'], accelerator, there['candidates'], versions, ceilings)
+
+
+def commit() -> str:
+    """The commit that is measured, with '-dirty' where files differ from it; '' outside a repository or without git."""
+    if not shutil.which('git'):
+        return ''
+    command = ['git', 'describe', '--always', '--dirty']
+    return subprocess.run(command, cwd=pathlib.Path(__file__).parent, capture_output=True, text=True).stdout.strip()
 
 
 def both_modes(work: works.Work, machine: Machine, rounds: int, seconds: float) -> list[dict[str, Any]]:
@@ -82,13 +93,17 @@ def start(work: works.Work, machine: Machine, stack: contextlib.ExitStack):
             check(found, expected, tolerance)
             sides[name], first_steps[name] = side, seconds
         except UserError as error:
-            notice(f'{work.name}: PyTorch as {name!r} is left out: {error}')
+            say_left_out(work, name, error)
             dropped[name] = str(error)
             if side:
                 side.close()
     if 'eager' in dropped:
         raise UserError(f'PyTorch cannot run {work.name}: {dropped["eager"]}')
     return sides, {'first_step_seconds': first_steps, 'dropped': dropped}
+
+
+def say_left_out(work: works.Work, name: str, error: UserError) -> None:
+    notice(f'{work.name}: PyTorch as {name!r} is left out: {error}')
 
 
 def check(found: list[float], expected: list[float], tolerance: float) -> None:
@@ -113,7 +128,7 @@ def take_turns(work: works.Work, mode: str, sides: dict[str, Side], rounds: int,
             except UserError as error:
                 if name in ('ours', 'eager'):
                     raise
-                notice(f'{work.name}: PyTorch as {name!r} is left out: {error}')
+                say_left_out(work, name, error)
                 sides.pop(name).close()
                 del speeds[name]
     medians = {name: statistics.median(values) for name, values in speeds.items()}

@@ -64,9 +64,9 @@ def launch(folder: pathlib.Path, run: str, options: list[str], keep_compiled: bo
     """Starts a training in `folder`/`run`."""
     command = [sys.executable, 'main.py', '--config=configs/unet_mp_tr_ce.py', f'--workdir={folder / run}']
     one_device = os.environ.get('CUDA_VISIBLE_DEVICES', '0').partition(',')[0]
-    settings = {'XDG_CACHE_HOME': str(folder / 'cache'), 'CUDA_VISIBLE_DEVICES': one_device}
-    if keep_compiled:
-        settings['JAX_COMPILATION_CACHE_DIR'] = str(folder / 'compiled')
+    settings = {'XDG_CACHE_HOME': str(folder / 'cache'), 'CUDA_VISIBLE_DEVICES': one_device,
+                'JAX_COMPILATION_CACHE_DIR': str(folder / 'compiled'),
+                'JAX_ENABLE_COMPILATION_CACHE': str(keep_compiled).lower()}
     return subprocess.Popen(command + options, cwd=ROOT, env=os.environ | settings, stdout=subprocess.DEVNULL,
                             stderr=subprocess.PIPE, text=True)
 

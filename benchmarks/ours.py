@@ -68,7 +68,7 @@ class Device:
     def ceiling(self, dtype: str) -> float:
         """GFLOP/s of a large matrix product."""
         size = measure.CEILING_SIZES[jax.default_backend()]
-        matrix, product = jnp.ones((size, size), dtype), jax.jit(jnp.matmul)
+        matrix, product = jax.random.normal(jax.random.key(0), (size, size), dtype), jax.jit(jnp.matmul)
         return measure.ceiling(lambda: jax.block_until_ready(product(matrix, matrix)), size)
 
 

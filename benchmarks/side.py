@@ -23,7 +23,8 @@ class Side:
 
     def __init__(self, module: str, name: str, *args, huge_pages: bool = True):
         os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')  # An accelerator's memory is shared.
-        os.environ.setdefault('TORCHINDUCTOR_FORCE_DISABLE_CACHES', '1')  # A first step compiles, each time.
+        os.environ['TORCHINDUCTOR_FORCE_DISABLE_CACHES'] = '1'  # A first step compiles, each time, on both sides.
+        os.environ['JAX_ENABLE_COMPILATION_CACHE'] = 'false'
         context = multiprocessing.get_context('spawn')
         self.connection, other = context.Pipe()
         self.process = context.Process(target=serve, args=(other, module, name, args))

@@ -22,18 +22,19 @@ def ratio(row: dict, name: str = 'ratio', digits: int = 2) -> str:
 
 
 def sides(rows: list[dict]) -> str:
-    """Arithmetic of every side; the most memory and the first step in training."""
-    header = ('work', 'type', 'side', 'GFLOP/s', 'of the ceiling', 'peak MiB', 'first step, s')
-    body = []
-    for row in rows:
-        for side, speeds in row['images_per_second'].items():
-            rate = statistics.median(speeds) * row['gflop_per_image']
-            training = ('', '')
-            if 'peak_mib' in row:
-                training = f'{row["peak_mib"][side]:.0f}', f'{row["first_step_seconds"][side]:.1f}'
-            body.append((row['work'], row['dtype'], side, f'{rate:.4g}',
-                         f'{rate / row["ceiling_gflops"]:.1%}', *training))
-    return table(header, body)
+    """GFLOP/s of every side (of the ceiling); of training also the most MiB and the first step's seconds."""
+    names = list(dict.fromkeys(name for row in rows for name in row['images_per_second']))
+    header = ('work', 'type', *names)
+    return table(header, [(row['work'], row['dtype'], *(side(row, name) for name in names)) for row in rows])
+
+
+def side(row: dict, name: str) -> str:
+    """A side's cell; empty where it was left out."""
+    if name not in row['images_per_second']:
+        return ''
+    rate = statistics.median(row['images_per_second'][name]) * row['gflop_per_image']
+    started = (f', {row["peak_mib"][name]:.0f}, {row["first_step_seconds"][name]:.1f} s' if 'peak_mib' in row else '')
+    return f'{rate:.0f} ({rate / row["ceiling_gflops"]:.0%}){started}'
 
 
 def growth(rows: list[dict]) -> str:

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import measure, torch_unet, torch_vae, works
@@ -47,7 +46,7 @@ class Device:
         """GFLOP/s of a large matrix product."""
         torch.set_float32_matmul_precision('high')
         size = measure.CEILING_SIZES[device().type]
-        matrix = torch.ones((size, size), dtype=getattr(torch, dtype), device=device())
+        matrix = torch.randn((size, size), dtype=getattr(torch, dtype), device=device())
         return measure.ceiling(lambda: (torch.matmul(matrix, matrix), wait()), size)
 
 
@@ -78,8 +77,7 @@ class Theirs:
         groups = [{'params': [p for p in parameters if p.ndim > 1], 'weight_decay': options.weight_decay},
                   {'params': [p for p in parameters if p.ndim <= 1], 'weight_decay': 0.0}]
         self.optimizer = torch.optim.AdamW(groups, lr=options.learning_rate, fused=self.way.fused or None)
-        self.average = AveragedModel(objective.network, use_buffers=True,
-                                     multi_avg_fn=get_ema_multi_avg_fn(options.ema_decay))
+        self.average = [value.detach().clone() for value in self.averaged()]
         self.compiled = torch.compile(objective, mode=self.way.compile) if self.way.compile else objective
 
     def tensor(self, value) -> torch.Tensor:
@@ -107,14 +105,19 @@ class Theirs:
 
     def step(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """One step of training; returns the loss, and the norm of the gradient before clipping."""
-        loss = self.forward(batch)
         self.optimizer.zero_grad()
+        loss = self.forward(batch)
         loss.backward()
         network = self.objective.network
         norm = nn.utils.clip_grad_norm_(network.parameters(), self.work.config.optimizer.clip_norm)
         self.optimizer.step()
-        self.average.update_parameters(network)
+        with torch.no_grad():
+            torch._foreach_lerp_(self.average, self.averaged(), 1 - self.work.config.optimizer.ema_decay)
         return loss.detach(), norm
+
+    def averaged(self) -> list[torch.Tensor]:
+        """What evaluation averages. `AveragedModel` does it too, but waits for a GPU at each step."""
+        return [*self.objective.network.parameters(), *self.objective.network.buffers()]
 
     def next_batch(self) -> dict[str, torch.Tensor]:
         """Random examples."""

@@ -66,7 +66,8 @@ def bare(config: ConfigDict, batch: int) -> ConfigDict:
     """The configuration without augmentation, with AdamW, so that both sides do the same work, and without an end."""
     config.update({'num_epochs': 10 ** 6, 'batch_size': batch, 'eval_batch_size': batch})
     config.augment.flip = False
-    config.optimizer.update({'name': 'adamw', 'learning_rate': 1e-3})  # PyTorch's Muon takes no convolutions.
+    # PyTorch's Muon takes no convolutions.
+    config.optimizer.update({'name': 'adamw', 'learning_rate': 1e-3, 'schedule': 'constant', 'warmup_fraction': 0.0})
     return config
 
 

@@ -13,54 +13,64 @@ PLAIN = {'lhs_dilation': (1, 1), 'rhs_dilation': (1, 1), 'feature_group_count': 
 def conv(lhs: jax.Array, rhs: jax.Array, window_strides=(1, 1), padding='SAME', **options) -> jax.Array:
     """Images `[B, H, W, C]` and a kernel `[K, K, C, D]`, K odd, to `[B, H, W, D]`: stride 1, padding 'SAME'.
 
-    The arguments are those with which `nn.Conv` calls `jax.lax.conv_general_dilated`, in whose place it stands.
+    The arguments are those with which `nn.Conv` calls `jax.lax.conv_general_dilated`, in whose place it stands there.
 
     On a CPU, a convolution of few channels, and the gradient by its images, which is a convolution too, are computed
     as `form_for` says; the gradient by a kernel that narrows is a correlation the other way round. The same numbers
-    up to rounding; docs/speed.md says what that gains.
+    up to rounding; docs/speed.md says what that gains. Differentiated backwards only (`jax.grad`, `jax.vjp`).
 
     Raises:
         ValueError: for other strides, padding, kernels and options.
     """
-    side, _, inputs, outputs = rhs.shape
-    width = lhs.shape[2]
+    side = len(rhs)
     if tuple(window_strides) != (1, 1) or padding != 'SAME' or rhs.shape[1] != side or not side % 2 or any(
             value != PLAIN.get(name) for name, value in options.items()):
         raise ValueError(f'not for strides {window_strides}, padding {padding}, kernel {rhs.shape} and {options}')
-
-    def usual(images, kernel):
-        return jax.lax.conv_general_dilated(images, kernel, (1, 1), 'SAME', dimension_numbers=LAYOUT)
-
-    def usual_gradient(argument):
-        return lambda images, kernel, gradient: jax.vjp(usual, images, kernel)[1](gradient)[argument]
-
-    def forward(images, kernel):
-        return on_cpu(form_for(inputs, outputs, width), usual, images, kernel)
-
-    def backward(saved, gradient):
-        back = form_for(outputs, inputs, width)
-        by_images = back and (lambda images, kernel, gradient: back(gradient, turned(kernel)))
-        by_kernel = narrowing_gradient if outputs < inputs else None
-        return (on_cpu(by_images, usual_gradient(0), *saved, gradient),
-                on_cpu(by_kernel, usual_gradient(1), *saved, gradient))
-
-    differentiable = jax.custom_vjp(forward)
-    differentiable.defvjp(lambda images, kernel: (forward(images, kernel), (images, kernel)), backward)
-    return differentiable(lhs, rhs)
+    return same_size(lhs, rhs)
 
 
-def form_for(inputs: int, outputs: int, width: int) -> Callable[[jax.Array, jax.Array], jax.Array] | None:
-    """How a CPU is quickest at a convolution between so many channels, of images so wide; None for the usual way."""
+@jax.custom_vjp
+def same_size(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    return on_cpu(form_for(images, *kernel.shape[1:]), usual, images, kernel)
+
+
+def forward(images, kernel):
+    return same_size(images, kernel), (images, kernel)
+
+
+def backward(saved, gradient):
+    images, kernel = saved
+    side, inputs, outputs = kernel.shape[1:]
+    back = form_for(images, side, outputs, inputs)
+    by_images = back and (lambda images, kernel, gradient: back(gradient, turned(kernel)))
+    by_kernel = narrowing_gradient if outputs < inputs else None
+    return (on_cpu(by_images, lambda *arrays: usual_gradients(*arrays)[0], *saved, gradient),
+            on_cpu(by_kernel, lambda *arrays: usual_gradients(*arrays)[1], *saved, gradient))
+
+
+same_size.defvjp(forward, backward)
+
+
+def form_for(images: jax.Array, side: int, inputs: int, outputs: int) -> Callable[..., jax.Array] | None:
+    """The form in which a CPU is quickest at a convolution between so many channels; None for the usual one."""
     if outputs <= FEW:
         return to_few
     if inputs == 1:
         return from_one
-    return in_pairs if max(inputs, outputs) <= SOME and width % 2 == 0 else None
+    return in_pairs if max(inputs, outputs) <= SOME and side > 1 and images.shape[2] % 2 == 0 else None
 
 
 def on_cpu(form, usual, *arrays: jax.Array) -> jax.Array:
     """`form` of the arrays on a CPU if there is one, else what is usual."""
     return jax.lax.platform_dependent(*arrays, cpu=form, default=usual) if form else usual(*arrays)
+
+
+def usual(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    return jax.lax.conv_general_dilated(images, kernel, (1, 1), 'SAME', dimension_numbers=LAYOUT)
+
+
+def usual_gradients(images: jax.Array, kernel: jax.Array, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return jax.vjp(usual, images, kernel)[1](gradient)
 
 
 def turned(kernel: jax.Array) -> jax.Array:

@@ -127,14 +127,18 @@ def name_of(example: dict[str, Any]) -> str:
 
 
 def cache_path(builder: tfds.core.DatasetBuilder, config, split: str, decode: Callable) -> pathlib.Path:
-    """Where the decoded split is kept: `$XDG_CACHE_HOME` or `~/.cache`, by everything it depends on."""
+    """Where the decoded split is kept, by everything it depends on."""
     files = sorted((file.name, file.stat().st_size, file.stat().st_mtime_ns)
                    for file in os.scandir(builder.data_path))
     identity = (CACHE_FORMAT, decode.__module__, decode.__qualname__, str(builder.data_path), files)
     digest = hashlib.sha256(repr(identity).encode()).hexdigest()[:12]
-    root = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache')
     name = f'{config.name}-{tfds_split(config, split)}-{config.image_size}-{digest}.npz'
-    return root / 'unet_vae_jax' / name.replace('/', '_')
+    return cache_folder() / name.replace('/', '_')
+
+
+def cache_folder() -> pathlib.Path:
+    """What later starts find again is kept below `$XDG_CACHE_HOME` or `~/.cache`."""
+    return pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache') / 'unet_vae_jax'
 
 
 def save_cache(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:

@@ -55,23 +55,28 @@ class TransposedConv(nn.Module):
         return depth_to_space(nn.Dense(4 * self.features, dtype=self.dtype, dot_general=product)(x))
 
 
-def product(x: jax.Array, kernel: jax.Array, dimension_numbers, **options) -> jax.Array:
-    """`[..., C]` times `[C, D]`, in place of `nn.Dense`'s `jax.lax.dot_general`.
+def product(x: jax.Array, kernel: jax.Array, dimension_numbers=None, precision=None) -> jax.Array:
+    """`[..., C]` times `[C, D]`; the arguments are those with which `nn.Dense` calls `jax.lax.dot_general`.
 
-    By itself JAX would ask for the output's gradient times `x`, for which XLA:CPU has the former rearranged once more
-    in another order than for the gradient by `x`. This is `x` times that gradient, as it is there already.
+    The kernel's gradient that JAX makes is the output's gradient times `x`, for which XLA:CPU rearranges the former
+    once more than for the gradient by `x`. This is `x` times the output's gradient, which is there already.
+
+    Raises:
+        ValueError: another product or precision is asked for.
     """
-    def forward(x, kernel):
-        return jax.lax.dot_general(x, kernel, dimension_numbers, **options)
+    if dimension_numbers not in (None, (((x.ndim - 1,), (0,)), ((), ()))) or precision is not None:
+        raise ValueError(f'not for dimensions {dimension_numbers} and precision {precision}')
+    return matrix_product(x, kernel)
 
-    def backward(saved, gradient):
-        x, kernel = saved
-        pixels = tuple(range(x.ndim - 1))
-        return gradient @ kernel.T, jax.lax.dot_general(x, gradient, ((pixels, pixels), ((), ())), **options)
 
-    differentiable = jax.custom_vjp(forward)
-    differentiable.defvjp(lambda x, kernel: (forward(x, kernel), (x, kernel)), backward)
-    return differentiable(x, kernel)
+@jax.custom_vjp
+def matrix_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return x @ kernel
+
+
+matrix_product.defvjp(
+    lambda x, kernel: (x @ kernel, (x, kernel)),
+    lambda saved, gradient: (gradient @ saved[1].T, jnp.einsum('...c,...d->cd', saved[0], gradient)))
 
 
 def depth_to_space(x: jax.Array) -> jax.Array:

@@ -13,6 +13,7 @@ class BatchNorm(nn.Module):
     """As `nn.BatchNorm`, with the same variables and numbers (Ioffe & Szegedy 2015, arXiv:1502.03167).
 
     On a CPU the gradient that differentiation makes of that one slows networks of few channels; see docs/speed.md.
+    Differentiated once, backwards; the statistics that it keeps have no gradient.
 
     Attributes:
         use_running_average: normalise by the running statistics, not by those of the batch.

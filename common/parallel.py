@@ -8,6 +8,7 @@ program on its own rows of each batch; the first one also writes what the run le
 from collections.abc import Callable
 import contextlib
 import os
+import pathlib
 from typing import Any
 
 import jax
@@ -101,6 +102,15 @@ def run_once(function: Callable, *args):
     """
     options = {'xla_backend_optimization_level': 1} if jax.default_backend() == 'cpu' else {}
     return jax.jit(function, compiler_options=options)(*args)
+
+
+def keep_compiled(folder: pathlib.Path) -> None:
+    """Keeps what is compiled for an accelerator for later starts, unless JAX_COMPILATION_CACHE_DIR names a folder.
+
+    Not for a CPU: some refuse what they have compiled themselves, with pages of warnings (JAX's issue 38445).
+    """
+    if jax.default_backend() != 'cpu' and not jax.config.jax_compilation_cache_dir:
+        jax.config.update('jax_compilation_cache_dir', str(folder))
 
 
 class Devices:

@@ -20,7 +20,7 @@ from common.checkpoint import Checkpoints
 from common.errors import Diverged, Interrupted, UserError, notice
 from common.evaluate import Evaluation, numbers, on_first_locked
 from common.keys import Keys
-from common.parallel import AXIS, Devices, first_before_others, is_first, largest, on_first, run_once
+from common.parallel import AXIS, Devices, first_before_others, is_first, keep_compiled, largest, on_first, run_once
 from common.writers import Writer, progress
 
 
@@ -183,6 +183,7 @@ class Run:
 
     def __init__(self, task, workdir: pathlib.Path, stop: StopRequest):
         self.task, self.workdir, self.stop = task, workdir, stop
+        keep_compiled(data.cache_folder() / 'compiled')
         config, devices = task.config, Devices()
         self.config = config
         devices.check_batch(config.batch_size)

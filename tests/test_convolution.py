@@ -37,6 +37,15 @@ def test_value_and_gradients_are_the_library_s(inputs, outputs, side, width):
 
 
 @pytest.mark.parametrize('inputs, outputs', CHANNELS)
+def test_mapped_over_kernels_and_compiled_it_is_the_library_s_too(inputs, outputs):
+    images, kernel, weights = draw(inputs, outputs)
+    kernels = jnp.stack([kernel, kernel[::-1]])
+    for found, expected in zip(*(jax.jit(jax.vmap(functools.partial(value_and_gradients, form), (None, 0, None)))(
+            images, kernels, weights) for form in (conv, library)), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('inputs, outputs', CHANNELS)
 def test_bfloat16_stays_bfloat16_and_as_exact(inputs, outputs):
     arrays = draw(inputs, outputs, dtype=jnp.bfloat16)
     exact = value_and_gradients(library, *(array.astype(jnp.float32) for array in arrays))
@@ -84,3 +93,8 @@ def test_first_and_last_layer_of_the_networks_for_digits_are_computed_by_it(netw
 def test_what_it_is_not_for_is_refused(side, options):
     with pytest.raises(ValueError, match='not for strides'):
         conv(jnp.zeros((1, 8, 8, 5)), jnp.zeros((side, side, 5, 2)), **options)
+
+
+def test_kernels_that_are_not_square_are_refused():
+    with pytest.raises(ValueError, match=r'kernel \(3, 5, 5, 2\)'):
+        conv(jnp.zeros((1, 8, 8, 5)), jnp.zeros((3, 5, 5, 2)))

@@ -1,5 +1,7 @@
 """Placing values on devices."""
 
+import pathlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,6 +28,18 @@ def test_whatever_stops_the_first_process_stops_the_others(monkeypatch):
     with pytest.raises(ZeroDivisionError):
         parallel.on_first(lambda: 1 / 0)
     assert asked == [1]
+
+
+@pytest.mark.parametrize('backend, own, kept', [('gpu', None, 'cache'), ('tpu', 'own', 'own'), ('cpu', None, None)])
+def test_what_is_compiled_for_an_accelerator_is_kept(monkeypatch, backend, own, kept):
+    before = jax.config.jax_compilation_cache_dir
+    monkeypatch.setattr(jax, 'default_backend', lambda: backend)
+    try:
+        jax.config.update('jax_compilation_cache_dir', own)
+        parallel.keep_compiled(pathlib.Path('cache'))
+        assert jax.config.jax_compilation_cache_dir == kept
+    finally:
+        jax.config.update('jax_compilation_cache_dir', before)
 
 
 def test_batch_is_split_in_order():

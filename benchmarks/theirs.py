@@ -2,6 +2,7 @@
 
 import time
 from typing import Any, NamedTuple
+import warnings
 
 import torch
 from torch import nn
@@ -9,6 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import measure, torch_unet, torch_vae, works
 from benchmarks.torch_layers import load
+
+warnings.filterwarnings('ignore', message='dynamo_pgo force disabled')  # As side.py wants it.
 
 
 class Candidate(NamedTuple):

@@ -25,7 +25,7 @@ def measure(machine: Machine, rounds: int, seconds: float, quick: bool) -> dict[
 
     The start ends with the first step's line in metrics.jsonl. The first start decodes the data, which are
     prepared, and compiles; the second has the decoded data; the fourth also the compiled functions that the third
-    one left in JAX's persistent cache, which a user has to ask for.
+    one left in JAX's persistent cache, which on a CPU a user has to ask for.
     """
     width, size, epochs = (2, 16, 1) if quick else (16, 128, 3)
     work = works.unet(width, BATCH, size)

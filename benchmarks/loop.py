@@ -37,7 +37,7 @@ def measure(machine: Machine, rounds: int, seconds: float, quick: bool) -> dict[
                    f'--config.batch_size={BATCH}', '--config.eval_every_epochs=0',
                    f'--config.optimizer.name={work.config.optimizer.name}',
                    f'--config.steps_per_dispatch={work.config.steps_per_dispatch}']
-        starts = [start(folder, f'start_{i}', options, keep_compiled=i > 1) for i in range(4)]
+        starts = [start(folder, f'start_{i}', options, with_cache=i > 1) for i in range(4)]
         bare, whole = [], []
         with Side('benchmarks.ours', 'Ours', work) as ours:
             for i in range(rounds):
@@ -60,21 +60,21 @@ def prepare(folder: pathlib.Path) -> pathlib.Path:
     return folder
 
 
-def launch(folder: pathlib.Path, run: str, options: list[str], keep_compiled: bool = False) -> subprocess.Popen:
+def launch(folder: pathlib.Path, run: str, options: list[str], with_cache: bool = False) -> subprocess.Popen:
     """Starts a training in `folder`/`run`."""
     command = [sys.executable, 'main.py', '--config=configs/unet_mp_tr_ce.py', f'--workdir={folder / run}']
     one_device = os.environ.get('CUDA_VISIBLE_DEVICES', '0').partition(',')[0]
     settings = {'XDG_CACHE_HOME': str(folder / 'cache'), 'CUDA_VISIBLE_DEVICES': one_device,
                 'JAX_COMPILATION_CACHE_DIR': str(folder / 'compiled'),
-                'JAX_ENABLE_COMPILATION_CACHE': str(keep_compiled).lower()}
+                'JAX_ENABLE_COMPILATION_CACHE': str(with_cache).lower()}
     return subprocess.Popen(command + options, cwd=ROOT, env=os.environ | settings, stdout=subprocess.DEVNULL,
                             stderr=subprocess.PIPE, text=True)
 
 
-def start(folder: pathlib.Path, run: str, options: list[str], keep_compiled: bool) -> float:
+def start(folder: pathlib.Path, run: str, options: list[str], with_cache: bool) -> float:
     """Seconds from the command to the end of the first step."""
     metrics, began = folder / run / 'metrics.jsonl', time.perf_counter()
-    process = launch(folder, run, [*options, '--config.log_every_steps=1'], keep_compiled)
+    process = launch(folder, run, [*options, '--config.log_every_steps=1'], with_cache)
     while not (metrics.exists() and metrics.stat().st_size):
         if process.poll() is not None or time.perf_counter() - began > START_LIMIT:
             process.kill()

@@ -33,10 +33,10 @@ def pytest_configure(config):
         home = tempfile.mkdtemp(prefix='unet_vae_jax_tests_')
         config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
         os.environ.update(TFDS_DATA_DIR=f'{home}/data', XDG_CACHE_HOME=f'{home}/cache')
-    keep_compiled(f'{os.environ["XDG_CACHE_HOME"]}/compiled_{os.environ.get("PYTEST_XDIST_WORKER", "alone")}')
+    reuse_compiled(f'{os.environ["XDG_CACHE_HOME"]}/compiled_{os.environ.get("PYTEST_XDIST_WORKER", "alone")}')
 
 
-def keep_compiled(folder):
+def reuse_compiled(folder):
     """Tests compile the same few functions many times; a folder a worker, for JAX writes there without a lock."""
     options = {'compilation_cache_dir': folder, 'persistent_cache_min_entry_size_bytes': -1,
                'persistent_cache_min_compile_time_secs': 0.3}

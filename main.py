@@ -40,14 +40,14 @@ def main() -> None:
         if mode == 'report':
             print(f'the report is in {report.write(sorted(glob.glob(RUNS.value)), output, make_task)}')
         elif mode == 'sweep':
-            configs = sweep.cells(CONFIG.value, sweep.read_axes(flags.FLAGS['config']))
-            sweep.run(configs, workdir, make_task, train_run)
+            sweep.run(sweep.cells(CONFIG.value, sweep.read_axes(flags.FLAGS['config'])), workdir, make_task, train_run)
             print(f"compare them: python main.py --mode=report --runs='{workdir}/*'")
         elif mode in ('train', 'eval'):
             results = (train_run(CONFIG.value or config_lib.load(workdir), workdir) if mode == 'train' else
                        evaluate.evaluate(make_task(config_lib.agreed(CONFIG.value, workdir)), workdir))
-            print(json.dumps(results, indent=2, sort_keys=True))
-            print(f'results and pictures are in {workdir} and {workdir / "figures"}')
+            if parallel.is_first():
+                print(json.dumps(config_lib.jsonable(results), indent=2, sort_keys=True))
+                print(f'results and pictures are in {workdir} and {workdir / "figures"}')
         else:
             use(workdir, output)
 

@@ -7,6 +7,7 @@
     python -m benchmarks.bench --quick                             every kind of network, tiny; writes nothing
 """
 
+import itertools
 import json
 import pathlib
 import sys
@@ -15,7 +16,7 @@ from absl import flags
 
 from benchmarks import compare, decode, loop, tables, works
 from common import cli
-from common.errors import UserError, check_choice, notice
+from common.errors import Incomplete, UserError, check_choice, notice
 
 WORK = flags.DEFINE_string('work', 'models', "'models', 'growth', 'loop', 'decode', or a part of the name of works.")
 DTYPES = flags.DEFINE_list('dtypes', None, 'By default float32, and bfloat16 as well on an accelerator.')
@@ -23,35 +24,42 @@ SIDES = flags.DEFINE_list('sides', None, 'Ways to run PyTorch, by default all; c
 ROUNDS = flags.DEFINE_integer('rounds', 7, 'How often the sides take turns.', lower_bound=1)
 SECONDS = flags.DEFINE_float('seconds', 8.0, 'Of each turn.', lower_bound=0.0)
 QUICK = flags.DEFINE_bool('quick', False, 'Tiny works and turns, to see that they run.')
-OUTPUT = flags.DEFINE_string('output', 'docs', 'Where speed.json goes (speed_some_sides.json with --sides, and those '
-                             'of loop and decode).')
+OUTPUT = flags.DEFINE_string('output', 'docs', 'Where speed.json goes (and speed_some_sides.json with --sides, and '
+                             'speed_growth.json, speed_loop.json, speed_decode.json).')
 
 
 def main() -> None:
     rounds, seconds = (1, 0.05) if QUICK.value else (ROUNDS.value, SECONDS.value)
-    if WORK.value in ('loop', 'decode') and DTYPES.value:
-        raise UserError(f'--dtypes is not for --work={WORK.value}')
+    if WORK.value in ('loop', 'decode') and (DTYPES.value or SIDES.value):
+        raise UserError(f'--dtypes and --sides are not for --work={WORK.value}')
     if WORK.value == 'decode':
         rows = [decode.measure(rounds, QUICK.value)]
         print(tables.decode(rows))
         return write('speed_decode.json', rows)
+    if WORK.value == 'loop':
+        rows = [loop.measure(rounds, seconds, QUICK.value)]
+        print(tables.loop(rows))
+        return write('speed_loop.json', rows)
     machine = probe()
     versions = ', '.join(f'{name} {version}' for name, version in machine.versions.items())
     notice(f'measuring on {machine.device}, {versions}')
-    if WORK.value == 'loop':
-        rows = [loop.measure(machine, rounds, seconds, QUICK.value)]
-        print(tables.loop(rows))
-        return write('speed_loop.json', rows)
-    rows = []
-    for work in chosen(machine.accelerator):
-        for dtype in machine.ceilings:
+    file = ('speed_growth.json' if WORK.value == 'growth' else 'speed_some_sides.json' if SIDES.value else 'speed.json')
+    rows, failures = [], []
+    for work, dtype in itertools.product(chosen(machine.accelerator), machine.ceilings):
+        try:
             measured = compare.both_modes(works.in_dtype(work, dtype), machine, rounds, seconds)
-            print(tables.speed(measured), flush=True)
-            write('speed_some_sides.json' if SIDES.value else 'speed.json', measured)  # What follows may be stopped.
-            rows += measured
+        except UserError as error:
+            notice(f'{work.name} in {dtype} is not measured: {error}')
+            failures.append(f'{work.name} in {dtype}')
+            continue
+        print(tables.speed(measured), flush=True)
+        write(file, measured)  # What follows may be stopped.
+        rows += measured
     print(tables.sides(rows))
     if WORK.value == 'growth':
         print(f'\n{tables.growth(rows)}')
+    if failures:
+        raise Incomplete(f'not measured: {"; ".join(failures)}; the reasons are above')
 
 
 def probe() -> compare.Machine:
@@ -86,11 +94,11 @@ def write(name: str, rows: list[dict]) -> None:
 
     if QUICK.value:
         return
-    path, measured = pathlib.Path(OUTPUT.value) / name, {key(row) for row in rows}
+    path = pathlib.Path(OUTPUT.value) / name
     earlier = json.loads(path.read_text()) if path.exists() else []
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = [row for row in earlier if key(row) not in measured] + rows
-    path.write_text(json.dumps(rows, indent=1) + '\n')
+    known = {key(row): row for row in [*earlier, *rows]}  # Measured anew, a row keeps its place.
+    path.write_text(json.dumps(list(known.values()), indent=1) + '\n')
     print(f'written to {path}')
 
 

@@ -52,27 +52,31 @@ def probe(dtypes: list[str] | None) -> Machine:
 
 
 def commit() -> str:
-    """The commit that is measured, with '-dirty' where files differ from it; '' outside a repository or without git."""
+    """The commit that is measured, with '-dirty' where code differs from it; '' outside a repository or without git."""
     if not shutil.which('git'):
         return ''
-    command = ['git', 'describe', '--always', '--dirty']
-    return subprocess.run(command, cwd=pathlib.Path(__file__).parent, capture_output=True, text=True).stdout.strip()
+    def git(*command):
+        root = pathlib.Path(__file__).parent.parent
+        return subprocess.run(['git', *command], cwd=root, capture_output=True, text=True).stdout.strip()
+
+    changed = git('status', '--porcelain', '--untracked-files=no', '--', '.', ':!docs')
+    return git('describe', '--always') + ('-dirty' if changed else '')
 
 
 def both_modes(work: works.Work, machine: Machine, rounds: int, seconds: float) -> list[dict[str, Any]]:
     """Measures training steps and evaluation of one work; a row of each."""
     with contextlib.ExitStack() as stack:
-        sides, started = start(work, machine, stack)
-        train = take_turns(work, 'train', sides, rounds, seconds)
+        sides, first_steps, dropped = start(work, machine, stack)
+        train = take_turns(work, 'train', sides, dropped, rounds, seconds)
         memory = {name: side('peak_memory') for name, side in sides.items()}
-        evaluation = take_turns(work, 'eval', sides, rounds, seconds)
+        evaluation = take_turns(work, 'eval', sides, dropped, rounds, seconds)
     common = {'device': machine.device, 'dtype': work.config.dtype, 'versions': machine.versions,
               'ceiling_gflops': machine.ceilings[work.config.dtype]}
-    return [train | started | {'peak_mib': memory} | common, evaluation | common]
+    return [train | {'first_step_seconds': first_steps, 'peak_mib': memory} | common, evaluation | common]
 
 
 def start(work: works.Work, machine: Machine, stack: contextlib.ExitStack):
-    """The sides after their first step by name, and what is to be said of their start.
+    """The sides after their first step, the seconds that it took, and why others were left out, by name.
 
     Raises:
         UserError: PyTorch as it comes cannot run the work, or does not compute the same.
@@ -93,16 +97,17 @@ def start(work: works.Work, machine: Machine, stack: contextlib.ExitStack):
             check(found, expected, tolerance)
             sides[name], first_steps[name] = side, seconds
         except UserError as error:
-            say_left_out(work, name, error)
-            dropped[name] = str(error)
             if side:
                 side.close()
-    if 'eager' in dropped:
-        raise UserError(f'PyTorch cannot run {work.name}: {dropped["eager"]}')
-    return sides, {'first_step_seconds': first_steps, 'dropped': dropped}
+            leave_out(work, name, error, dropped)
+    return sides, first_steps, dropped
 
 
-def say_left_out(work: works.Work, name: str, error: UserError) -> None:
+def leave_out(work: works.Work, name: str, error: UserError, dropped: dict[str, str]) -> None:
+    """Notes why a way to run PyTorch is not measured. Raises UserError for the one that all is compared with."""
+    if name == 'eager':
+        raise UserError(f'PyTorch cannot run {work.name}: {error}') from error
+    dropped[name] = str(error)
     notice(f'{work.name}: PyTorch as {name!r} is left out: {error}')
 
 
@@ -114,11 +119,11 @@ def check(found: list[float], expected: list[float], tolerance: float) -> None:
                             'they do not compute the same function')
 
 
-def take_turns(work: works.Work, mode: str, sides: dict[str, Side], rounds: int,
+def take_turns(work: works.Work, mode: str, sides: dict[str, Side], dropped: dict[str, str], rounds: int,
                seconds: float) -> dict[str, Any]:
     """Times one mode in rounds, every other one backwards, so that no side always follows the same one.
 
-    A way to run PyTorch that fails is left out of this mode and of those to come. Raises UserError if eager fails.
+    A way to run PyTorch that fails goes from `sides` to `dropped`. Raises UserError if ours or eager fails.
     """
     speeds = {name: [] for name in sides}
     for turn in range(rounds):
@@ -126,9 +131,9 @@ def take_turns(work: works.Work, mode: str, sides: dict[str, Side], rounds: int,
             try:
                 speeds[name].append(sides[name]('speed', mode, seconds))
             except UserError as error:
-                if name in ('ours', 'eager'):
+                if name == 'ours':
                     raise
-                say_left_out(work, name, error)
+                leave_out(work, name, error, dropped)
                 sides.pop(name).close()
                 del speeds[name]
     medians = {name: statistics.median(values) for name, values in speeds.items()}
@@ -139,4 +144,4 @@ def take_turns(work: works.Work, mode: str, sides: dict[str, Side], rounds: int,
         ratios = [here / there for here, there in zip(speeds['ours'], speeds[name], strict=True)]
         row |= {f'ratio_to_{against}': statistics.median(ratios),
                 f'ratio_to_{against}_range': [min(ratios), max(ratios)]}
-    return row | {'gflop_per_image': sides['eager']('gflop', mode), 'images_per_second': speeds}
+    return row | {'gflop_per_image': sides['eager']('gflop', mode), 'images_per_second': speeds, 'dropped': {**dropped}}

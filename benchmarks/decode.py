@@ -5,6 +5,7 @@ import tempfile
 import time
 from typing import Any
 
+from benchmarks.compare import commit
 from benchmarks.measure import cpu_name
 
 COUNT, WIDTH, HEIGHT, TARGET = 256, 500, 375, 240  # Of photographs, their pixels, and those of the model.
@@ -32,6 +33,7 @@ def measure(rounds: int, quick: bool) -> dict[str, Any]:
                 rates[threads].append(count / (time.perf_counter() - start))
     ratios = [many / one for many, one in zip(*rates.values(), strict=True)]
     return {'work': f'decode_{WIDTH}x{HEIGHT}_to_{TARGET}', 'device': cpu_name(), 'dtype': 'uint8',
+            'versions': {'commit': commit()},
             'all_cores': statistics.median(rates[None]), 'one_thread': statistics.median(rates[1]),
             'ratio': statistics.median(ratios), 'ratio_range': [min(ratios), max(ratios)]}
 

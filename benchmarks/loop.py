@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from benchmarks import works
-from benchmarks.compare import Machine
+from benchmarks.compare import commit
 from benchmarks.side import Side
 from common.errors import UserError
 from configs import unet_mp_tr_ce
@@ -20,16 +20,19 @@ BATCH, LOG_EVERY = 16, 8  # Steps a window; an epoch of the synthetic pets has 3
 START_LIMIT = 600  # Seconds.
 
 
-def measure(machine: Machine, rounds: int, seconds: float, quick: bool) -> dict[str, Any]:
+def measure(rounds: int, seconds: float, quick: bool) -> dict[str, Any]:
     """Speed of `main.py` on synthetic pets, augmented as in the full configuration, over that of the bare step.
 
-    The start ends with the first step's line in metrics.jsonl. The first start decodes the data, which are
+    The bare step is timed for so many seconds before each run of the loop, and as many after it.
+    A start ends with the line of the first dispatch in metrics.jsonl. The first start decodes the data, which are
     prepared, and compiles; the second has the decoded data; the fourth also the compiled functions that the third
     one left in JAX's persistent cache, which on a CPU a user has to ask for.
     """
     width, size, epochs = (2, 16, 1) if quick else (16, 128, 3)
     work = works.unet(width, BATCH, size)
-    work.config.steps_per_dispatch = LOG_EVERY if machine.accelerator else 1
+    with Side('benchmarks.ours', 'Device') as device:
+        here = device('describe')
+    work.config.steps_per_dispatch = 1 if here['backend'] == 'cpu' else LOG_EVERY
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         options = [f'--config.model.width={width}', f'--config.data.image_size={size}',
@@ -37,14 +40,17 @@ def measure(machine: Machine, rounds: int, seconds: float, quick: bool) -> dict[
                    f'--config.batch_size={BATCH}', '--config.eval_every_epochs=0',
                    f'--config.optimizer.name={work.config.optimizer.name}',
                    f'--config.steps_per_dispatch={work.config.steps_per_dispatch}']
-        starts = [start(folder, f'start_{i}', options, with_cache=i > 1) for i in range(4)]
+        first_line = f'--config.log_every_steps={work.config.steps_per_dispatch}'
+        starts = [start(folder, f'start_{i}', [*options, first_line], with_cache=i > 1) for i in range(4)]
         bare, whole = [], []
         with Side('benchmarks.ours', 'Ours', work) as ours:
             for i in range(rounds):
-                bare.append(ours('speed', 'train', seconds))
+                before = ours('speed', 'train', seconds)
                 whole.append(loop_speed(folder, f'run_{i}', [*options, f'--config.num_epochs={epochs}']))
+                bare.append(statistics.harmonic_mean([before, ours('speed', 'train', seconds)]))
     ratios = [loop / step for loop, step in zip(whole, bare, strict=True)]
-    return {'work': f'{work.name}_loop', 'device': machine.device, 'dtype': work.config.dtype,
+    return {'work': f'{work.name}_loop', 'device': here['device'], 'dtype': work.config.dtype,
+            'versions': {'commit': commit(), 'jax': here['jax']},
             'bare_step': statistics.median(bare), 'loop': statistics.median(whole),
             'ratio': statistics.median(ratios), 'ratio_range': [min(ratios), max(ratios)],
             'first_start_seconds': starts[0], 'second_start_seconds': starts[1], 'compiled_start_seconds': starts[3]}
@@ -72,9 +78,9 @@ def launch(folder: pathlib.Path, run: str, options: list[str], with_cache: bool 
 
 
 def start(folder: pathlib.Path, run: str, options: list[str], with_cache: bool) -> float:
-    """Seconds from the command to the end of the first step."""
+    """Seconds from the command to the first line of metrics."""
     metrics, began = folder / run / 'metrics.jsonl', time.perf_counter()
-    process = launch(folder, run, [*options, '--config.log_every_steps=1'], with_cache)
+    process = launch(folder, run, options, with_cache)
     while not (metrics.exists() and metrics.stat().st_size):
         if process.poll() is not None or time.perf_counter() - began > START_LIMIT:
             process.kill()

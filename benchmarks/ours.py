@@ -93,7 +93,7 @@ class Ours:
         return works.Reference(layers, others, frozen, self.task.load('train'), self.first_batch())
 
     def first_step(self) -> tuple[float, float, float]:
-        """Loss and gradient norm of the first step, and seconds, compilation included."""
+        """Loss and gradient norm of the first step, and seconds, compilation included: of a dispatch of one step."""
         start = time.perf_counter()
         sums = jax.tree.map(np.asarray, self.train_step(1))
         loss = sums['total' if self.work.classifier else 'loss'] / sums['examples']

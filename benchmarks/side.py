@@ -31,17 +31,19 @@ class Side:
         with unittest.mock.patch.dict(os.environ, {'GLIBC_TUNABLES': HUGE_PAGES if huge_pages else ''}):
             self.process.start()
         other.close()
-        self.receive()
+        self.answer()
 
     def __call__(self, method: str, *args):
         """The method's result."""
-        self.connection.send((method, args))
-        return self.receive()
+        return self.answer((method, args))
 
-    def receive(self):
+    def answer(self, *calls):
+        """What comes back once the calls are sent."""
         try:
+            for call in calls:
+                self.connection.send(call)
             result, error = self.connection.recv()
-        except EOFError as closed:
+        except (EOFError, ConnectionError) as closed:
             self.process.join()
             raise UserError(f'the process ended with exit code {self.process.exitcode}') from closed
         if error:

@@ -39,10 +39,10 @@ def side(row: dict, name: str) -> str:
 
 def growth(rows: list[dict]) -> str:
     """Cost of an image by its arithmetic: where it is level, cost is linear in images and pixels."""
-    header = ('work', 'ours, ms an image', 'ours, GFLOP/s', 'PyTorch best, GFLOP/s')
+    header = ('work', 'type', 'ours, ms an image', 'ours, GFLOP/s', 'ours / faster of the sides')
     return table(header, [(
-        row['work'], f'{1e3 / row["ours"]:.3g}', f'{row["ours"] * row["gflop_per_image"]:.4g}',
-        f'{row["torch_best"] * row["gflop_per_image"]:.4g}') for row in rows])
+        row['work'], row['dtype'], f'{1e3 / row["ours"]:.3g}', f'{row["ours"] * row["gflop_per_image"]:.4g}',
+        ratio(row, 'ratio_to_best')) for row in rows])
 
 
 def loop(rows: list[dict]) -> str:

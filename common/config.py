@@ -14,7 +14,8 @@ from ml_collections import ConfigDict
 from common.errors import UserError, check_choice
 
 FILE, RESULTS = 'config.json', 'results.json'
-CANNOT_WRITE = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.EROFS)
+CANNOT_WRITE = (errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOSPC, errno.ENOTDIR, errno.EPERM,
+                errno.EROFS)
 
 
 def check(config: ConfigDict, complete: ConfigDict) -> None:
@@ -116,8 +117,8 @@ def is_finished(workdir: pathlib.Path) -> bool:
     """Whether the run's last step was evaluated."""
     try:
         return json.loads((workdir / RESULTS).read_text())['finished']
-    except (FileNotFoundError, ValueError, TypeError, KeyError):  # A damaged one: training again evaluates again.
-        return False
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError):
+        return False  # Of a damaged one too: training again evaluates again.
 
 
 @contextlib.contextmanager

@@ -60,9 +60,9 @@ def form_for(images: jax.Array, side: int, inputs: int, outputs: int) -> Callabl
     return in_pairs if max(inputs, outputs) <= SOME and side > 1 and images.shape[2] % 2 == 0 else None
 
 
-def on_cpu(form, usual, *arrays: jax.Array) -> jax.Array:
-    """`form` of the arrays on a CPU if there is one, else what is usual."""
-    return jax.lax.platform_dependent(*arrays, cpu=form, default=usual) if form else usual(*arrays)
+def on_cpu(form, otherwise, *arrays: jax.Array) -> jax.Array:
+    """`form` of the arrays on a CPU if there is one, else `otherwise` of them."""
+    return jax.lax.platform_dependent(*arrays, cpu=form, default=otherwise) if form else otherwise(*arrays)
 
 
 def usual(images: jax.Array, kernel: jax.Array) -> jax.Array:

@@ -24,15 +24,16 @@ def figure_to_image(fig: Figure) -> np.ndarray:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def smooth(points: np.ndarray, width: float = 0.02) -> np.ndarray:
-    """Means of the values of `[N, 2]` (step, value) under a Gaussian of `width` times the curve's length: `[N]`.
+def smooth(points: np.ndarray, width: float = 0.02, most: int = 1000) -> np.ndarray:
+    """Means of the values of `[N, 2]` (step, value) under a Gaussian of `width` times the curve's length: `[M, 2]`.
 
-    It looks to both sides, so that the line does not lag; where points are sparse it goes through them.
+    It looks to both sides, so that the line does not lag; where points are sparse it goes through them. Of more than
+    `most` points, neighbours are averaged first.
     """
-    steps, values = points.T
+    steps, values = np.stack([part.mean(0) for part in np.array_split(points, min(len(points), most))]).T
     distance = (steps[:, None] - steps[None, :]) / max(width * np.ptp(steps), 1)
     weights = np.exp(-0.5 * distance ** 2)
-    return weights @ values / weights.sum(1)
+    return np.stack([steps, weights @ values / weights.sum(1)], axis=1)
 
 
 def title_of(metric: str) -> str:
@@ -80,7 +81,7 @@ def draw_curve(axis, lines: list[dict], split: str, name: str, **style) -> None:
                        if line['split'] == split and line.get(name) is not None], float).reshape(-1, 2)
     if len(points):
         axis.plot(*points.T, **style | {'label': '_'}, alpha=0.3, linewidth=1)
-        axis.plot(points[:, 0], smooth(points), **style, linewidth=1.8, marker='o' if len(points) == 1 else None)
+        axis.plot(*smooth(points).T, **style, linewidth=1.8, marker='o' if len(points) == 1 else None)
 
 
 def finish_curves(axis, title: str) -> None:

@@ -38,6 +38,11 @@ def schedule(config, steps: int) -> optax.Schedule:
     return optax.join_schedules([optax.linear_schedule(0, peak, warmup), after], [warmup])
 
 
+def with_counts_of(new, old):
+    """The old optimizer state with the new one's counts of steps: the schedule goes on while a step is left out."""
+    return jax.tree.map(lambda n, o: n if jnp.issubdtype(n.dtype, jnp.integer) else o, new, old)
+
+
 def is_kernel(params):
     """Weight decay and Muon are for the kernels of convolutions and dense layers."""
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == 'kernel', params)

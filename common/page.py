@@ -1,6 +1,7 @@
 """A page of text, tables and pictures: written as Markdown, and turned from that into one HTML file."""
 
 import base64
+from collections.abc import Container
 import pathlib
 import re
 import string
@@ -56,9 +57,11 @@ def embedded(alt: str, source: str, caption: str, folder: pathlib.Path) -> str:
             f'<figcaption>{caption}</figcaption></figure>')
 
 
-def show(picture: Picture, prefix: str) -> tuple[list[str], dict[str, np.ndarray]]:
-    """The lines that show a picture, and the picture by its file's name, which begins with `prefix`."""
+def show(picture: Picture, prefix: str, taken: Container[str]) -> tuple[list[str], dict[str, np.ndarray]]:
+    """The lines that show a picture, and the picture by its file's name: it begins with `prefix`, none is `taken`."""
     name = slug(f'{prefix} {picture.title}')
+    while name in taken:
+        name += '_'
     lines = ['', f'![{escape(picture.title)}](figures/{name}.png)', f'*{escape(picture.caption)}*']
     return lines, {name: picture.image}
 

@@ -57,7 +57,7 @@ def section(runs: list[FinishedRun]) -> tuple[list[str], dict[str, np.ndarray]]:
     for title, pictures in (('Curves', curves(task, rows)), ('Pictures', compare(task, rows))):
         lines += ['', f'### {title}'] if pictures else []
         for picture in pictures:
-            more_lines, more_images = page.show(picture, f'{kind} {data_name} {size} {examples}')
+            more_lines, more_images = page.show(picture, f'{kind} {data_name} {size} {examples}', images)
             lines, images = lines + more_lines, images | more_images
     return lines + speed(rows) + all_measures(rows), images
 

@@ -9,7 +9,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from common import config as config_lib
+from common import optimizer
 from common.errors import Diverged, UserError, check_choice, notice
+from common.parallel import Devices
 
 Axes = Mapping[str, Mapping[str, Any]]  # Configuration key: short name of a value: the value.
 
@@ -22,10 +24,12 @@ def read_axes(flag) -> Axes:
     Raises:
         UserError: the file has no axes, or they do not fit its configuration or the command line.
     """
-    path = (flag.config_filename or '').partition(':')[0]
-    axes = runpy.run_path(path).get('AXES') if path else None
+    if flag.value is None:
+        raise UserError('a sweep needs a configuration with AXES: --config=configs/sweep_unet.py')
+    path = flag.config_filename.partition(':')[0]
+    axes = runpy.run_path(path).get('AXES')
     if not axes:
-        raise UserError(f'{path or "no configuration"} is no sweep: it lacks AXES, see configs/sweep_unet.py')
+        raise UserError(f'{path} is no sweep: it lacks AXES, see configs/sweep_unet.py')
     flat = config_lib.flatten(flag.value)
     for key in set(axes) - set(flat):
         raise UserError(f'AXES names {key!r}, which the configuration lacks; its file lists the keys')
@@ -58,8 +62,11 @@ def run(configs: dict[str, ConfigDict], folder: pathlib.Path, make_task: Callabl
         Interrupted: a signal asked to stop; the same call goes on from there.
         Diverged: some runs diverged; the others are finished.
     """
+    devices = Devices()
     for config in configs.values():  # A mistake in the last one shows before the first is trained.
         make_task(config)
+        optimizer.create(config.optimizer, optimizer.schedule(config.optimizer, 1))
+        devices.check_batch(config.batch_size)
     diverged = []
     for number, (name, config) in enumerate(configs.items(), 1):
         workdir = folder / name

@@ -148,6 +148,7 @@ class Trainer:
         if not self.config.optimizer.skip_nonfinite:
             return after
         finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(sums)]))
+        before = before._replace(opt_state=optimizer.with_counts_of(opt_state, state.opt_state))
         return jax.tree.map(functools.partial(jnp.where, finite), after, before)
 
 
@@ -295,10 +296,10 @@ class Run:
 
     def report(self, split: str, metrics: dict[str, float]) -> None:
         """Writes metrics and pictures of the current step."""
-        self.writer.scalars(self.step, split, metrics)
-        images = self.evaluation.figures(self.state.average)
+        self.writer.images(self.step, self.evaluation.figures(self.state.average))
+        self.writer.scalars(self.step, split, metrics)  # The line says that the pictures are there.
         if is_first():
-            self.writer.images(self.step, images | {'curves': figures.curves(self.workdir, self.task.curves)})
+            self.writer.images(self.step, {'curves': figures.curves(self.workdir, self.task.curves)})
         shown = '  '.join(f'{name} {value:.4g}' for name, value in list(metrics.items())[:4])
         self.bar.write(f'step {self.step}  {split}: {shown}', file=sys.stderr)
         self.clock = time.perf_counter(), self.step

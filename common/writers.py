@@ -98,14 +98,15 @@ def tensorboard_writer(workdir: pathlib.Path):
 
 
 def read_metrics(workdir: pathlib.Path) -> list[dict]:
-    """The lines of metrics.jsonl; a last line that was cut off is left out."""
-    path = workdir / 'metrics.jsonl'
-    lines = []
-    for text in path.read_text().splitlines() if path.exists() else []:
+    """The lines of metrics.jsonl; a last one that was cut off is left out, any other damaged one with a notice."""
+    path, lines = workdir / 'metrics.jsonl', []
+    texts = path.read_text().splitlines() if path.exists() else []
+    for number, text in enumerate(texts, 1):
         try:
             lines.append(json.loads(text))
         except ValueError:
-            break
+            if number < len(texts):
+                notice(f'line {number} of {path} cannot be read and is left out')
     return lines
 
 

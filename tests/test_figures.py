@@ -1,21 +1,26 @@
 """Curves show what was measured."""
 
+from matplotlib.figure import Figure
 import numpy as np
 
-from common.figures import smooth
+from common.figures import draw_curve, smooth
 
 
 def test_sparse_curve_is_left_as_it_is():
     points = np.array([[0, 1.0], [10, 3.0], [20, -1.0]])
-    np.testing.assert_allclose(smooth(points), points[:, 1], atol=1e-6)
+    np.testing.assert_allclose(smooth(points), points, atol=1e-6)
 
 
 def test_smoothing_quiets_noise_without_lagging_behind():
-    steps, noise = np.arange(1000.0), np.random.default_rng(0).normal(size=1000)
-    rising = smooth(np.stack([steps, 0.1 * steps + noise], axis=1))
-    error = (rising - 0.1 * steps)[100:-100]
-    assert abs(error.mean()) < 0.05 and error.std() < 0.25
+    for count in (1000, 30_000):  # The latter are averaged by thirties first.
+        steps, noise = np.arange(count) * 1000 / count, np.random.default_rng(0).normal(size=count)
+        smoothed = smooth(np.stack([steps, 0.1 * steps + noise], axis=1))
+        error = (smoothed[:, 1] - 0.1 * smoothed[:, 0])[100:-100]
+        assert smoothed.shape == (1000, 2) and abs(error.mean()) < 0.05 and error.std() < 0.25
 
 
 def test_single_point_is_drawn():
-    np.testing.assert_array_equal(smooth(np.array([[5.0, 2.0]])), [2.0])
+    axis = Figure().subplots()
+    draw_curve(axis, [{'step': 5, 'split': 'test', 'loss': 2.0}], 'test', 'loss', label='test')
+    line = axis.lines[-1]
+    assert line.get_marker() == 'o' and line.get_xydata().tolist() == [[5, 2]]

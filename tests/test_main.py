@@ -98,6 +98,9 @@ def other_run(tmp_path):
     (['--mode=sing'], 'sing'),
     (['--typo=1'], 'typo'),
     (['train'], "'train' is not a flag"),
+    (['--mode=sweep', '--workdir=runs'], 'a sweep needs a configuration with AXES'),
+    ([CONFIG, '--workdir=file'], 'no access to file'),
+    ([CONFIG, '--workdir=file/run'], 'no access to file'),
     (['--mode=eval', '--workdir=nowhere'], 'nowhere holds no run'),
     (['--mode=predict', '--workdir=nowhere', '--input=x.jpg'], 'nowhere holds no run'),
     (['--mode=serve', '--workdir=nowhere', '--port=many'], 'port'),
@@ -108,6 +111,7 @@ def other_run(tmp_path):
 def test_mistake_gets_one_line_and_exit_code_2(args, message, tmp_path, other_run, monkeypatch, capsys):
     argv = ['main.py', *args]
     monkeypatch.chdir(tmp_path)
+    (tmp_path / 'file').touch()
     monkeypatch.setattr(sys, 'argv', argv)  # ml_collections looks there for --config.* flags.
     known = set(flags.FLAGS)
     with flagsaver.flagsaver():

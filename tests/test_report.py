@@ -54,6 +54,16 @@ def test_page_needs_no_other_file_and_says_what_the_markdown_says(tmp_path):
     assert '<meta name="viewport"' in html and 'prefers-color-scheme' in html
 
 
+def test_pictures_of_like_names_keep_files_of_their_own():
+    images = {}
+    for title in ('Swaps of a/b', 'Swaps of a_b', 'Swaps of A-b'):
+        picture = page.Picture(title, 'caption', np.full((1, 1, 3), len(images), np.uint8))
+        lines, more = page.show(picture, 'vae', images)
+        assert f'figures/{next(iter(more))}.png' in lines[1]
+        images |= more
+    assert [image[0, 0, 0] for image in images.values()] == [0, 1, 2]
+
+
 def test_names_of_folders_are_shown_letter_for_letter(tmp_path):
     name = 'a|b<script>*x*[y](z)`w`'
     path = report.write([str(make_run(tmp_path, name))], tmp_path / 'out', main.make_task)

@@ -252,6 +252,12 @@ def test_nan_stops_the_run_and_is_not_saved(config, tmp_path):
     assert max(line['step'] for line in read_metrics(tmp_path)) == 4
 
 
+def test_damaged_metric_lines_are_named_and_the_others_kept(tmp_path, capsys):
+    (tmp_path / 'metrics.jsonl').write_text('{"step": 1}\n{"st\n{"step": 3}\n{"step": 4, "lo')
+    assert [line['step'] for line in read_metrics(tmp_path)] == [1, 3]
+    assert capsys.readouterr().err.count('cannot be read') == 1
+
+
 @pytest.mark.parametrize('bad', [(5, 6), (5,)])
 def test_steps_that_are_not_finite_are_left_out_if_asked(config, tmp_path, bad):
     class PoisonedTask(type(make_tiny_task(config))):
@@ -264,7 +270,10 @@ def test_steps_that_are_not_finite_are_left_out_if_asked(config, tmp_path, bad):
     lines = [line for line in read_metrics(tmp_path) if line['split'] == 'train']
     skipped = {line['step']: line['skipped_steps'] for line in lines}
     assert skipped == {2: 0, 4: 0, 6: 1, 8: len(bad) - 1}
-    assert all(np.isfinite(x).all() for x in jax.tree.leaves(saved_arrays(make_tiny_task(config), tmp_path)))
+    saved = saved_arrays(make_tiny_task(config), tmp_path)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(saved))
+    counts = [x for x in jax.tree.leaves(saved['training']['opt_state']) if x.dtype == np.int32]
+    assert counts and all(count == saved['training']['step'] for count in counts)  # The schedule comes to its end.
 
 
 def test_nothing_but_steps_that_are_not_finite_ends_the_run(config, tmp_path):

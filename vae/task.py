@@ -162,7 +162,7 @@ class VAETask:
         logits = self.readers['classifier'].logits(constants['classifier'], shown)
         terms['label_loss'] = self.config.label_weight * label_nll(logits=logits, labels=batch['label'])
         terms['total'] = -terms['reconstruction'] + terms['kl'] + terms['label_loss']
-        terms['mse'] = jnp.mean(jnp.square(shown - pixels), axis=(1, 2, 3))
+        terms['mse'] = jnp.mean(jnp.square(jnp.clip(shown, 0, 1) - pixels), axis=(1, 2, 3))
         if self.config.importance_samples and 'partner' in batch:
             terms['iw_bound'] = self.importance_bound(apply, images, posterior, log_scale, batch, keys)
         sums = {name: jnp.sum(jnp.where(valid, term, 0)) for name, term in terms.items()}
@@ -296,7 +296,7 @@ class VAETask:
 
     def decoded(self, variables, latents: jax.Array) -> jax.Array:
         """Latents `[..., Z]` to images `[..., S, S, C]` in `[0, 1]`."""
-        return unstandardize(self.bound(variables)(latents, method='decode'), self.config.data)
+        return jnp.clip(unstandardize(self.bound(variables)(latents, method='decode'), self.config.data), 0, 1)
 
     @property
     def channels(self) -> int:
@@ -306,8 +306,7 @@ class VAETask:
         """Images uint8 `[B, S, S, C]` as what their labels int32 `[B]` say: `[B, S, S, C]` in `[0, 1]`."""
         apply = self.bound(variables)
         features = apply(standardize(images / 255.0, self.config.data), method='features')
-        means = apply(apply(features, labels, method='posterior').mu, method='decode')
-        return jnp.clip(unstandardize(means, self.config.data), 0, 1)
+        return self.decoded(variables, apply(features, labels, method='posterior').mu)
 
     def present(self, picture: Image.Image, outputs: np.ndarray, labels) -> tuple[dict, dict]:
         """A picture as each label, `[L, S, S, C]`: one by one, and in a row behind the original."""

@@ -68,8 +68,8 @@ def use(workdir: pathlib.Path, output: pathlib.Path) -> None:
         count = predict.predict_files(predictor, INPUT.value, output, LABELS.value)
         print(f'predictions for {count} photos are in {output}')
     elif MODE.value == 'export':
-        export.export(predictor, workdir / 'export')
-        print(f'the model is in {workdir / "export"}')
+        folder = export.export(predictor, output if OUTPUT.value else workdir / 'export')
+        print(f'the model is in {folder}')
     else:
         serve.serve(predictor, PORT.value)
 

@@ -11,11 +11,12 @@ import shutil
 
 from ml_collections import ConfigDict
 
-from common.errors import UserError, check_choice
+from common.errors import UserError, check_choice, notice
 
 FILE, RESULTS = 'config.json', 'results.json'
 CANNOT_WRITE = (errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOSPC, errno.ENOTDIR, errno.EPERM,
                 errno.EROFS)
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def check(config: ConfigDict, complete: ConfigDict) -> None:
@@ -63,8 +64,11 @@ def agreed(config: ConfigDict | None, workdir: pathlib.Path) -> ConfigDict:
 def at_home(config: ConfigDict, workdir: pathlib.Path) -> ConfigDict:
     """The configuration with every `NAME_workdir` set to the copy in `workdir`/NAME, where there is one."""
     for key in [key for key in config if key.endswith('_workdir')]:
-        copy = workdir / key.removesuffix('_workdir')
-        config[key] = str(copy) if (copy / FILE).exists() else config[key]
+        copy, named = workdir / key.removesuffix('_workdir') / FILE, pathlib.Path(config[key], FILE)
+        if copy.exists():
+            if named.exists() and named.read_bytes() != copy.read_bytes():
+                notice(f'{key}: the run keeps to its copy in {copy.parent}, which is of another run than {config[key]}')
+            config[key] = str(copy.parent)
     return config
 
 
@@ -81,7 +85,7 @@ def adopt(config: ConfigDict, workdir: pathlib.Path) -> None:
 
 def adopt_copies(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Copies the work directories that `config` names into `workdir`. Raises UserError where one is not finished."""
-    begun = any((workdir / 'checkpoints').glob('*'))
+    begun = has_checkpoint(workdir)
     for key in [key for key in config if key.endswith('_workdir')]:
         copy = workdir / key.removesuffix('_workdir')
         if begun and (copy / FILE).exists():
@@ -99,7 +103,7 @@ def adopt_copies(config: ConfigDict, workdir: pathlib.Path) -> None:
 def named_run(config: ConfigDict, key: str) -> pathlib.Path:
     """The work directory that `config` names under `key`. Raises UserError where no run with a checkpoint is there."""
     path = pathlib.Path(config[key])
-    if not config[key] or not (path / FILE).exists() or not any((path / 'checkpoints').glob('*')):
+    if not config[key] or not (path / FILE).exists() or not has_checkpoint(path):
         raise UserError(f'{key} is {config[key]!r}, where no trained run is; {how_to_train(path)}')
     return path
 
@@ -111,6 +115,11 @@ def how_to_train(workdir: pathlib.Path) -> str:
         return 'name the folder of a finished run'
     variant = ':demo' if workdir.name.endswith('_demo') else ''
     return f'train it first: python main.py --config={file}{variant} --workdir={workdir}'
+
+
+def has_checkpoint(workdir: pathlib.Path) -> bool:
+    """Whether there is a whole checkpoint: one that is being written has more than the step in its name."""
+    return any(path.name.isdecimal() for path in (workdir / 'checkpoints').glob('*'))
 
 
 def is_finished(workdir: pathlib.Path) -> bool:
@@ -127,16 +136,26 @@ def locked(workdir: pathlib.Path):
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         with (workdir / 'lock').open('w') as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(file, workdir)
             yield
-    except BlockingIOError as error:
-        raise UserError(f'another run is at work in {workdir}; wait for it, or train with another --workdir') from error
     except OSError as error:
         if error.errno not in CANNOT_WRITE and not isinstance(error, shutil.Error):
             raise
         reason = error.strerror or str(error)[-150:]
         raise UserError(f'no access to {error.filename or workdir} ({reason}); mend that and start again, or choose '
                         'another --workdir') from error
+
+
+def lock(file, workdir: pathlib.Path) -> None:
+    """Locks the file until it is closed. Raises UserError if another run has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UserError(f'another run is at work in {workdir}; wait for it, or train with another --workdir') from error
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        notice(f'{workdir} is on a file system without locks: start no second run there')
 
 
 def save(config: ConfigDict, workdir: pathlib.Path) -> None:
@@ -147,7 +166,7 @@ def save(config: ConfigDict, workdir: pathlib.Path) -> None:
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        if any((workdir / 'checkpoints').glob('*')):
+        if has_checkpoint(workdir):
             check_same(load(workdir), config, workdir)
         write_text(workdir / FILE, config.to_json_best_effort(indent=2, sort_keys=True) + '\n')
     except OSError as error:

@@ -18,7 +18,7 @@ from common.errors import UserError, notice
 from common.parallel import Devices
 
 CACHE_FORMAT = 1  # Raise it when decoding changes, so that old caches are left aside.
-DEVICE_SHARE = 0.3  # Of an accelerator's memory that a data set may take.
+DEVICE_SHARE = 0.3  # Of an accelerator's free memory that a split may take.
 
 
 def load(config, split: str, decode: Callable[[dict, int], dict[str, np.ndarray]],
@@ -217,7 +217,6 @@ class Feed:
         batch = self.gather(self.arrays, rows) if self.resident else gather(self.arrays, rows)
         return {**batch, 'index': rows}
 
-
     def take(self, index: np.ndarray) -> dict[str, np.ndarray]:
         """The examples at indices `[N]` on this host, with `index`."""
         arrays = {name: array.addressable_data(0) if self.resident else array for name, array in self.arrays.items()}
@@ -229,7 +228,7 @@ def gather(arrays, rows):
 
 
 def fits(arrays: dict[str, np.ndarray], devices: Devices) -> bool:
-    """Whether the arrays take at most `DEVICE_SHARE` of a device's memory, where it tells its size."""
+    """Whether the arrays take at most `DEVICE_SHARE` of what is free of a device's memory, where it tells that."""
     stats = devices.devices[devices.local_rows[0]].memory_stats()
     needed = sum(array.nbytes for array in arrays.values())
-    return not stats or needed < DEVICE_SHARE * stats.get('bytes_limit', float('inf'))
+    return not stats or needed < DEVICE_SHARE * (stats.get('bytes_limit', float('inf')) - stats.get('bytes_in_use', 0))

@@ -109,10 +109,12 @@ def evaluate(task, workdir: pathlib.Path) -> dict[str, Any]:
         constants = devices.replicate(task.constants())
         evaluation = Evaluation(task, devices)
         results = evaluation.results(variables, constants, step, lambda: None)
-        images = evaluation.figures(variables)
-        if is_first():
+
+        def leave():
             config_lib.write_json(workdir / config_lib.RESULTS, results)
-            save_images(workdir, images)
+            save_images(workdir, evaluation.figures(variables))
+
+        on_first(leave)  # The others wait: who leaves early is taken for lost.
         return results
 
 

@@ -17,8 +17,8 @@ from common.predict import Predictor
 PLATFORMS = ('cpu', 'cuda', 'tpu')
 
 
-def export(predictor: Predictor, folder: pathlib.Path) -> None:
-    """Writes model.jax_export, parameters.npz and model.json into `folder`.
+def export(predictor: Predictor, folder: pathlib.Path) -> pathlib.Path:
+    """Writes model.jax_export, parameters.npz and model.json into `folder`, and returns that.
 
     The function holds its parameters and takes a batch of any size. Raises UserError where `folder` cannot
     be written.
@@ -35,7 +35,8 @@ def export(predictor: Predictor, folder: pathlib.Path) -> None:
             'outputs': [str(shape) for shape in exported.out_avals],
             'platforms': exported.platforms, 'jax': jax.__version__})
     except OSError as error:
-        raise UserError(f'cannot write to {folder} ({error.strerror}); make it writable') from error
+        raise UserError(f'cannot write to {folder} ({error.strerror}); choose another --output') from error
+    return folder
 
 
 def arguments(task) -> list[jax.ShapeDtypeStruct]:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from common import config as config_lib
 from common import figures, page
 from common.data import Feed
 from common.errors import UserError, notice
@@ -69,7 +68,7 @@ def count(number: int, noun: str) -> str:
 def what_was_run(rows: list[Entry]) -> list[str]:
     """The configuration values that are not the same everywhere, and the seeds."""
     keys = differing(rows)
-    cells = [(row.name, *(shown(config_lib.flatten(row.config).get(key, '–')) for key in keys),
+    cells = [(row.name, *(shown(row.runs[0].settings.get(key, '–')) for key in keys),
               ', '.join(str(run.config.seed) for run in row.runs), row.runs[0].results['step'])
              for row in rows]
     return ['', '### What was run', '',

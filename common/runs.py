@@ -27,6 +27,15 @@ class FinishedRun(NamedTuple):
     def config(self) -> ConfigDict:
         return self.task.config
 
+    @property
+    def settings(self) -> dict[str, object]:
+        """What makes the run, seeds and locations aside: its configuration, and those of the runs that it copied."""
+        configs = {f'{path.parent.name}: ': config_lib.load(path.parent)
+                   for path in sorted(self.workdir.glob(f'*/{config_lib.FILE}'))}
+        return {f'{prefix}{name}': value for prefix, config in {'': self.config, **configs}.items()
+                for name, value in config_lib.flatten(config).items()
+                if name != 'seed' and not config_lib.is_location(name)}
+
 
 class Entry(NamedTuple):
     """One row of a table: a run, or several whose configurations are equal but for the seed."""
@@ -91,9 +100,8 @@ def comparable(run: FinishedRun) -> tuple:
 
 def essence(run: FinishedRun, *without: str) -> str:
     """What two runs must have in common to differ by the seed and the keys in `without` alone."""
-    flat = {name: value for name, value in config_lib.flatten(run.config).items()
-            if name not in ('seed', *without) and not config_lib.is_location(name)}
-    return json.dumps([flat, run.results['step']], sort_keys=True)
+    settings = {name: value for name, value in run.settings.items() if name not in without}
+    return json.dumps([settings, run.results['step']], sort_keys=True)
 
 
 def entries(runs: list[FinishedRun]) -> list[Entry]:
@@ -123,7 +131,6 @@ def shared_name(names: list[str], others: list[str]) -> str:
 
 
 def differing(rows: list[Entry]) -> list[str]:
-    """The configuration keys whose values are not the same in all entries, seeds and locations aside."""
-    flat = [config_lib.flatten(row.config) for row in rows]
-    return sorted(key for key in set().union(*flat) if key != 'seed' and not config_lib.is_location(key)
-                  and len({str(f.get(key)) for f in flat}) > 1)
+    """The settings whose values are not the same in all entries."""
+    found = [row.runs[0].settings for row in rows]
+    return sorted(key for key in set().union(*found) if len({str(settings.get(key)) for settings in found}) > 1)

@@ -30,13 +30,23 @@ def read_axes(flag) -> Axes:
     axes = runpy.run_path(path).get('AXES')
     if not axes:
         raise UserError(f'{path} is no sweep: it lacks AXES, see configs/sweep_unet.py')
+    return chosen(flag, axes)
+
+
+def chosen(flag, axes: Axes) -> Axes:
+    """The axes with what the command line leaves of them. Raises UserError where the two do not fit."""
     flat = config_lib.flatten(flag.value)
     for key in set(axes) - set(flat):
         raise UserError(f'AXES names {key!r}, which the configuration lacks; its file lists the keys')
     for key in set(axes) & set(flag.override_values):
-        check_choice(key, flat[key], axes[key].values())
+        check_choice(key, flat[key], [listed(value) for value in axes[key].values()])
     return {key: {name: value for name, value in values.items()
-                  if key not in flag.override_values or value == flat[key]} for key, values in axes.items()}
+                  if key not in flag.override_values or listed(value) == flat[key]} for key, values in axes.items()}
+
+
+def listed(value: Any) -> Any:
+    """A tuple as a list, as `flatten` has it."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def cells(base: ConfigDict, axes: Axes) -> dict[str, ConfigDict]:

@@ -163,7 +163,7 @@ class Plan:
         self.log = set(range(config.log_every_steps, steps + 1, config.log_every_steps))
         changes = {step for step in range(1, steps) if stage(step) != stage(step - 1)}
         self.stops = sorted(self.save | self.evaluate | self.log | changes)
-        self.most = config.steps_per_dispatch or default_dispatch()
+        self.most = min(config.steps_per_dispatch or default_dispatch(), config.log_every_steps)
 
     def count(self, step: int) -> int:
         """How many steps from `step` on to send off together: none passes a step with work for the host.
@@ -282,10 +282,11 @@ class Run:
         return sums
 
     def diverged(self, step: int) -> Diverged:
+        latest = self.checkpoints.latest_step()
         since = (step - 1) // self.config.log_every_steps * self.config.log_every_steps
         return Diverged(
             f'loss or gradient became infinite or NaN between steps {since} and {step}; the last checkpoint '
-            f'is of step {self.checkpoints.latest_step() or "none"}. Lower optimizer.learning_rate, or set '
+            f'is of step {"none" if latest is None else latest}. Lower optimizer.learning_rate, or set '
             'optimizer.clip_norm or optimizer.skip_nonfinite, in another --workdir')
 
     def save(self) -> None:
@@ -300,8 +301,8 @@ class Run:
         self.writer.scalars(self.step, split, metrics)  # The line says that the pictures are there.
         if is_first():
             self.writer.images(self.step, {'curves': figures.curves(self.workdir, self.task.curves)})
-        shown = '  '.join(f'{name} {value:.4g}' for name, value in list(metrics.items())[:4])
-        self.bar.write(f'step {self.step}  {split}: {shown}', file=sys.stderr)
+            shown = '  '.join(f'{name} {value:.4g}' for name, value in list(metrics.items())[:4])
+            self.bar.write(f'step {self.step}  {split}: {shown}', file=sys.stderr)
         self.clock = time.perf_counter(), self.step
 
     def finish(self) -> dict[str, Any]:
@@ -311,8 +312,7 @@ class Run:
         results = self.evaluation.results(self.state.average, self.constants, self.step, self.stop.poll)
         if not self.writer.has(self.step, 'test'):
             self.report('test', numbers(results))
-        if is_first():
-            config_lib.write_json(self.workdir / config_lib.RESULTS, results)
+        on_first(lambda: config_lib.write_json(self.workdir / config_lib.RESULTS, results))
         return results
 
 

@@ -1,5 +1,6 @@
 """The configuration files, and what a work directory remembers of its own."""
 
+import errno
 import importlib
 import json
 import pathlib
@@ -170,6 +171,26 @@ def test_work_directory_that_cannot_be_written_is_named(config, tmp_path):
         config_lib.save(config, tmp_path / 'file' / 'run')
 
 
+def test_file_system_without_locks_is_told_and_used(tmp_path, monkeypatch, capsys):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, 'No locks available')
+
+    monkeypatch.setattr(config_lib.fcntl, 'flock', refuse)
+    with config_lib.locked(tmp_path):
+        assert 'without locks' in capsys.readouterr().err
+
+
+def test_half_written_checkpoint_binds_the_work_directory_to_nothing(config, tmp_path):
+    config_lib.save(config, tmp_path)
+    (tmp_path / 'checkpoints' / '4.orbax-checkpoint-tmp').mkdir(parents=True)
+    config.seed += 1
+    config_lib.save(config, tmp_path)
+    (tmp_path / 'checkpoints' / '4').mkdir()
+    config.seed += 1
+    with pytest.raises(UserError, match='belongs to another configuration'):
+        config_lib.save(config, tmp_path)
+
+
 @pytest.mark.parametrize('change, message', [
     ({'loss': 'mse'}, "loss is 'mse'; choose one of 'cross_entropy', 'dice'"),
     ({'model.down': 'avg'}, 'model.down'), ({'model.up': 'nearest'}, 'model.up'),
@@ -178,6 +199,7 @@ def test_work_directory_that_cannot_be_written_is_named(config, tmp_path):
     ({'model.multipliers': (1,)}, 'multipliers'),
     ({'data.image_size': 15}, 'data.image_size to a multiple of 2'),
     ({'augment.start_size': 32}, 'start_size 32 is above'), ({'dtype': 'float16'}, 'dtype'),
+    ({'augment.start_size': 8, 'augment.grow_fraction': 1.0}, 'choose it below 1'),
     ({'batch_size': 0}, 'batch_size is 0'), ({'seed': -1}, 'seed is -1'), ({'task': 'gan'}, "task is 'gan'"),
 ])
 def test_bad_value_is_named(config, change, message):

@@ -83,6 +83,15 @@ def test_seeds_become_one_row_with_mean_and_spread(tmp_path):
     assert runs.differing(rows) == ['loss']
 
 
+def test_runs_that_copied_unlike_classifiers_are_no_seeds_of_each_other(tmp_path):
+    for seed, width in enumerate((4, 4, 8)):
+        copy = make_run(tmp_path, f'seed{seed}', seed=seed) / 'classifier'
+        copy.mkdir()
+        (copy / 'config.json').write_text(json.dumps({'model': {'width': width}, 'seed': seed}))
+    rows = runs.entries([runs.load(path, main.make_task) for path in sorted(tmp_path.iterdir())])
+    assert [len(row.runs) for row in rows] == [2, 1] and runs.differing(rows) == ['classifier: model.width']
+
+
 def test_copy_of_a_run_is_not_taken_for_another_seed(tmp_path):
     folders = make_run(tmp_path, 'a'), make_run(tmp_path, 'copy'), make_run(tmp_path, 'c', seed=1)
     rows = runs.entries(read(*folders))

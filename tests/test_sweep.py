@@ -63,6 +63,12 @@ def test_mistakes_are_named(given, message):
         sweep.read_axes(given)
 
 
+def test_axis_of_tuples_keeps_the_given_value():
+    given = flag(model__multipliers=(1, 2))
+    axes = {'model.multipliers': {'small': (1, 2), 'deep': (1, 2, 4)}}
+    assert sweep.chosen(given, axes) == {'model.multipliers': {'small': (1, 2)}}
+
+
 def test_any_configuration_can_be_swept():
     configs = sweep.cells(vae_mnist.get_config(), {'model.latent': {'z2': 2, 'z10': 10}})
     assert {name: config.model.latent for name, config in configs.items()} == {'z2': 2, 'z10': 10}

@@ -377,10 +377,21 @@ def test_run_that_is_no_classifier_is_refused(config, vae_runs):
         _ = VAETask(config).readers
 
 
-def test_classifier_of_another_size_is_refused(config):
-    config.data.image_size = 32
-    with pytest.raises(UserError, match='classifier_workdir: .* whose images have another shape'):
+@pytest.mark.parametrize('key, value, message', [
+    ('image_size', 32, 'images of another shape'), ('name', 'mnist', 'trained on synthetic_digits, not on mnist')])
+def test_classifier_of_other_images_is_refused(config, key, value, message):
+    config.data[key] = value
+    with pytest.raises(UserError, match=f'classifier_workdir: the classifier in .* {message}'):
         _ = VAETask(config).readers
+
+
+def test_run_that_keeps_to_its_copy_of_a_classifier_says_so(config, classifiers, tmp_path, capsys):
+    config_lib.adopt(config, tmp_path)
+    config_lib.at_home(config.copy_and_resolve_references(), tmp_path)
+    assert not capsys.readouterr().err
+    config.judge_workdir = str(classifiers / 'classifier')
+    assert config_lib.at_home(config, tmp_path).judge_workdir == str(tmp_path / 'judge')
+    assert 'judge_workdir: the run keeps to its copy' in capsys.readouterr().err
 
 
 def test_running_run_keeps_its_configuration(config, tmp_path):

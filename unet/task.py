@@ -54,6 +54,9 @@ class SegmentationTask:
         if config.augment.start_size > config.data.image_size:
             raise UserError(f'augment.start_size {config.augment.start_size} is above data.image_size '
                             f'{config.data.image_size}; set it to 0 to train at one size')
+        if config.augment.start_size and config.augment.grow_fraction >= 1:
+            raise UserError(f'augment.grow_fraction is {config.augment.grow_fraction}: no image would have full size; '
+                            'choose it below 1')
 
     @property
     def widths(self) -> tuple[int, ...]:

@@ -321,7 +321,9 @@ def classifier_task(config: ConfigDict, key: str) -> ClassifierTask:
     stored = config_lib.load(workdir)
     if stored.get('task') != 'classifier':
         raise UserError(f'{key}: the run in {workdir} is no classifier; name one that configs/classifier_*.py trained')
+    if stored.data.name != config.data.name:
+        raise UserError(f'{key}: the classifier in {workdir} was trained on {stored.data.name}, not on '
+                        f'{config.data.name}; name another one')
     if stored.data.image_size != config.data.image_size or len(stored.data.mean) != len(config.data.mean):
-        raise UserError(f'{key}: the classifier in {workdir} was trained on {stored.data.name}, whose images have '
-                        f'another shape than those of {config.data.name}; name another one')
+        raise UserError(f'{key}: the classifier in {workdir} was trained on images of another shape; name another one')
     return ClassifierTask(stored)

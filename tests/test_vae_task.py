@@ -293,7 +293,7 @@ def test_run_leaves_the_classifier_alone_and_its_workdir_is_enough(config, class
                            if path.is_file()} for folder in (workdir / name, classifiers / name))
         assert copy and copy == original
     trained = {path[0].key for path, _ in jax.tree_util.tree_leaves_with_path(run.state.params)}
-    assert trained == {'encoder', 'decoder', 'embed_mu', 'embed_log_var', 'log_scale'}
+    assert trained == {'encoder', 'to_mu', 'to_log_var', 'decoder', 'embed_mu', 'embed_log_var', 'log_scale'}
     stored = config_lib.load(workdir)
     assert evaluate.evaluate(VAETask(stored), workdir) == results
     assert {'swaps.png', 'reconstructions.png', 'wrong_labels.png', 'samples.png', 'interpolation.png',

@@ -55,6 +55,7 @@ def commit() -> str:
     """The commit that is measured, with '-dirty' where code differs from it; '' outside a repository or without git."""
     if not shutil.which('git'):
         return ''
+
     def git(*command):
         root = pathlib.Path(__file__).parent.parent
         return subprocess.run(['git', *command], cwd=root, capture_output=True, text=True).stdout.strip()
@@ -144,4 +145,5 @@ def take_turns(work: works.Work, mode: str, sides: dict[str, Side], dropped: dic
         ratios = [here / there for here, there in zip(speeds['ours'], speeds[name], strict=True)]
         row |= {f'ratio_to_{against}': statistics.median(ratios),
                 f'ratio_to_{against}_range': [min(ratios), max(ratios)]}
-    return row | {'gflop_per_image': sides['eager']('gflop', mode), 'images_per_second': speeds, 'dropped': {**dropped}}
+    return row | {'gflop_per_image': sides['eager']('gflop', mode), 'images_per_second': speeds,
+                  'dropped': dict(dropped)}

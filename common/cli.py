@@ -30,7 +30,7 @@ def run(main: Callable[[], None], argv: list[str]) -> int:
 
     Returns:
         The exit code: 0, 1 where training diverged or another process was lost, 2 for a mistake of the user's, 3 where
-        some inputs could not be read, 128 + n after signal n.
+        some of the work could not be done, 128 + n after signal n.
     """
     logging.set_verbosity(logging.ERROR)  # The libraries' advice is not for the user.
     try:

@@ -18,7 +18,7 @@ from common.errors import UserError, notice
 from common.parallel import Devices
 
 CACHE_FORMAT = 1  # Raise it when decoding changes, so that old caches are left aside.
-DEVICE_SHARE = 0.3  # Of an accelerator's free memory that a split may take.
+DEVICE_SHARE = 0.3  # Of an accelerator's memory that a split may take.
 
 
 def load(config, split: str, decode: Callable[[dict, int], dict[str, np.ndarray]],
@@ -228,7 +228,7 @@ def gather(arrays, rows):
 
 
 def fits(arrays: dict[str, np.ndarray], devices: Devices) -> bool:
-    """Whether the arrays take at most `DEVICE_SHARE` of what is free of a device's memory, where it tells that."""
+    """Whether the arrays take at most `DEVICE_SHARE` of a device's memory, where it tells its size."""
     stats = devices.devices[devices.local_rows[0]].memory_stats()
     needed = sum(array.nbytes for array in arrays.values())
-    return not stats or needed < DEVICE_SHARE * (stats.get('bytes_limit', float('inf')) - stats.get('bytes_in_use', 0))
+    return not stats or needed < DEVICE_SHARE * stats.get('bytes_limit', float('inf'))

@@ -17,7 +17,7 @@ class PeerLost(Exception):
 
 
 class Incomplete(Exception):
-    """Some of the inputs could not be read; what is there is right."""
+    """Some of what was asked for could not be done; what is there is right."""
 
 
 class Interrupted(Exception):

@@ -51,9 +51,9 @@ class Affine(nn.Module):
         return x * self.factor + self.offset
 
 
-def standardize(mean: Sequence[float], std: Sequence[float]) -> Affine:
-    """Pixels 0 to 255 to zero mean and unit variance by the channels' `mean` and `std` in [0, 1]."""
-    return Affine([1 / (255 * s) for s in std], [-m / s for m, s in zip(mean, std, strict=True)])
+def standardize(mean: Sequence[float], std: Sequence[float], white: float = 255) -> Affine:
+    """Pixels from 0 to `white` to zero mean and unit variance by the channels' `mean` and `std` in [0, 1]."""
+    return Affine([1 / (white * s) for s in std], [-m / s for m, s in zip(mean, std, strict=True)])
 
 
 def load(network: nn.Module, layers: list[dict[str, np.ndarray]], others: dict[str, np.ndarray],

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 import torch.nn.functional as F
 
-from benchmarks.torch_layers import Affine, ConvNormRelu, TransposedConv, in_float32, standardize
+from benchmarks.torch_layers import ConvNormRelu, TransposedConv, in_float32, standardize
 
 CLASSES = 10
 MIN_LOG_SCALE = -6.0
@@ -83,7 +83,7 @@ GROW = {'small': 1, 'resnet9': 8}  # Channels of the feature map, in widths.
 
 
 class ConditionalVAE(nn.Module):
-    """As vae/model.py's: images, labels and noise to mu, log-variance, mean image and log-scale."""
+    """As vae/model.py's: images, labels and noise to mu, log-variance, mean image in (0, 1) and log-scale."""
 
     def __init__(self, config):
         super().__init__()
@@ -100,7 +100,7 @@ class ConditionalVAE(nn.Module):
         features = self.encoder(images).permute(0, 2, 3, 1).flatten(1)  # Ours are flattened channels last.
         mu = in_float32(self.to_mu, features) + self.embed_mu(labels)
         log_var = in_float32(self.to_log_var, features) + self.embed_log_var(labels)
-        mean = self.decoder(mu + (0.5 * log_var).exp() * noise)
+        mean = self.decoder(mu + (0.5 * log_var).exp() * noise).sigmoid()
         return mu, log_var, mean, MIN_LOG_SCALE + F.softplus(self.log_scale - MIN_LOG_SCALE)
 
 
@@ -123,10 +123,8 @@ class Objective(nn.Module):
     def __init__(self, work):
         super().__init__()
         self.config, own, read = work.config, work.config.data, work.classifier.data
-        self.standardize = standardize(own.mean, own.std)
-        # From the network's scale to the classifier's.
-        self.show = Affine([s / r for s, r in zip(own.std, read.std, strict=True)],
-                           [(m - n) / r for m, n, r in zip(own.mean, read.mean, read.std, strict=True)])
+        self.standardize, self.compare = standardize(own.mean, own.std), standardize(own.mean, own.std, white=1)
+        self.show = standardize(read.mean, read.std, white=1)
         self.network = ConditionalVAE(work.config)
         self.classifier = Classifier(work.classifier).eval().requires_grad_(False)
 
@@ -140,7 +138,7 @@ class Objective(nn.Module):
         """uint8 images `[B, C, H, W]`, true and given labels `[B]`, noise `[B, Z]`."""
         images = self.standardize(image)
         mu, log_var, mean, log_scale = self.network(images, given, noise)
-        squares = ((images - mean) * (-log_scale).exp()).square().sum((1, 2, 3))
+        squares = ((images - self.compare(mean)) * (-log_scale).exp()).square().sum((1, 2, 3))
         pixels = images[0].numel()
         likelihood = -0.5 * squares - pixels * (log_scale + 0.5 * math.log(2 * math.pi))
         kl = 0.5 * (mu.square() + log_var.exp() - 1 - log_var).sum(1)

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from common import config as config_lib
 from common.errors import UserError
 
 KEEP = 2  # Checkpoints: where the last one is damaged, there is one before it.
@@ -51,10 +52,10 @@ class Checkpoints:
         try:
             yield
         except (OSError, ValueError) as error:
-            whole = [int(path.name) for path in self.directory.glob('*') if path.name.isdecimal()]
+            step = config_lib.last_checkpoint(self.directory.parent) or 0
             reason = ' '.join(str(error).split())[-150:]
             raise UserError(f'a checkpoint cannot be written to {self.directory} ({reason}); make room and start '
-                            f'again to go on from step {max(whole, default=0)}') from error
+                            f'again to go on from step {step}') from error
 
     def restore(self, items: dict[str, Any]) -> dict[str, Any]:
         """Reads the named trees of the latest checkpoint.

@@ -56,20 +56,32 @@ def load(workdir: pathlib.Path) -> ConfigDict:
 def agreed(config: ConfigDict | None, workdir: pathlib.Path) -> ConfigDict:
     """The configuration of the run in `workdir`. Raises UserError if there is none, or `config` says something else."""
     stored = load(workdir)
-    if config is not None:
-        check_same(stored, config, workdir)
-    return stored if config is None else at_home(config, workdir)
+    if config is None:
+        return stored
+    check_same(stored, config, workdir)
+    tell_of_copies(config, workdir)
+    return at_home(config, workdir)
 
 
 def at_home(config: ConfigDict, workdir: pathlib.Path) -> ConfigDict:
     """The configuration with every `NAME_workdir` set to the copy in `workdir`/NAME, where there is one."""
-    for key in [key for key in config if key.endswith('_workdir')]:
-        copy, named = workdir / key.removesuffix('_workdir') / FILE, pathlib.Path(config[key], FILE)
-        if copy.exists():
-            if named.exists() and named.read_bytes() != copy.read_bytes():
-                notice(f'{key}: the run keeps to its copy in {copy.parent}, which is of another run than {config[key]}')
-            config[key] = str(copy.parent)
+    for key, copy in copies(config, workdir).items():
+        if (copy / FILE).exists():
+            config[key] = str(copy)
     return config
+
+
+def copies(config: ConfigDict, workdir: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Where `workdir` has its copies of the runs that the configuration names, by the keys that name them."""
+    return {key: workdir / key.removesuffix('_workdir') for key in config if key.endswith('_workdir')}
+
+
+def tell_of_copies(config: ConfigDict, workdir: pathlib.Path) -> None:
+    """Says which copies in `workdir` are of another run than the configuration names."""
+    for key, copy in copies(config, workdir).items():
+        named = pathlib.Path(config[key])
+        if (copy / FILE).exists() and (named / FILE).exists() and differences(load(copy), load(named)):
+            notice(f'{key}: the run keeps to its copy in {copy}, which is of another run than {named}')
 
 
 def adopt(config: ConfigDict, workdir: pathlib.Path) -> None:
@@ -81,13 +93,13 @@ def adopt(config: ConfigDict, workdir: pathlib.Path) -> None:
     with locked(workdir):  # A run that is at work there keeps its configuration and its copies.
         save(config, workdir)
         adopt_copies(config, workdir)
+        tell_of_copies(config, workdir)
 
 
 def adopt_copies(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Copies the work directories that `config` names into `workdir`. Raises UserError where one is not finished."""
     begun = has_checkpoint(workdir)
-    for key in [key for key in config if key.endswith('_workdir')]:
-        copy = workdir / key.removesuffix('_workdir')
+    for key, copy in copies(config, workdir).items():
         if begun and (copy / FILE).exists():
             continue
         source = named_run(config, key)
@@ -118,8 +130,12 @@ def how_to_train(workdir: pathlib.Path) -> str:
 
 
 def has_checkpoint(workdir: pathlib.Path) -> bool:
-    """Whether there is a whole checkpoint: one that is being written has more than the step in its name."""
-    return any(path.name.isdecimal() for path in (workdir / 'checkpoints').glob('*'))
+    return last_checkpoint(workdir) is not None
+
+
+def last_checkpoint(workdir: pathlib.Path) -> int | None:
+    """The step of the last whole checkpoint: one that is being written has more than the step in its name."""
+    return max((int(path.name) for path in (workdir / 'checkpoints').glob('*') if path.name.isdecimal()), default=None)
 
 
 def is_finished(workdir: pathlib.Path) -> bool:
@@ -175,13 +191,18 @@ def save(config: ConfigDict, workdir: pathlib.Path) -> None:
 
 def check_same(stored: ConfigDict, config: ConfigDict, workdir: pathlib.Path) -> None:
     """Raises UserError naming what differs, apart from where data and classifiers are found."""
-    old, new = flatten(stored), flatten(config)
-    names = sorted(old | new, key=lambda name: (name not in new, name not in old, name))
-    differing = [f'{name} was {old.get(name)!r} and is now {new.get(name)!r}' for name in names
-                 if not is_location(name) and old.get(name) != new.get(name)]
+    differing = differences(stored, config)
     if differing:
         raise UserError(f'{workdir} belongs to another configuration: {"; ".join(differing[:5])}'
                         f'{"; and more" if len(differing) > 5 else ""}. Choose another --workdir')
+
+
+def differences(stored: ConfigDict, config: ConfigDict) -> list[str]:
+    """What differs between two configurations, in words, apart from where data and classifiers are found."""
+    old, new = flatten(stored), flatten(config)
+    names = sorted(old | new, key=lambda name: (name not in new, name not in old, name))
+    return [f'{name} was {old.get(name)!r} and is now {new.get(name)!r}' for name in names
+            if not is_location(name) and old.get(name) != new.get(name)]
 
 
 def is_location(name: str) -> bool:

@@ -149,11 +149,6 @@ def standardize(images: jax.Array, config) -> jax.Array:
     return (images - channelwise(images, config.mean)) / channelwise(images, config.std)
 
 
-def unstandardize(images: jax.Array, config) -> jax.Array:
-    """The inverse of `standardize`."""
-    return images * channelwise(images, config.std) + channelwise(images, config.mean)
-
-
 def channelwise(images: jax.Array, values) -> jax.Array:
     return jnp.asarray(values, images.dtype).reshape((1,) * (images.ndim - 1) + (-1,))
 

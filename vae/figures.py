@@ -8,8 +8,7 @@ from common.figures import figure_to_image, subplots
 
 def tile(axis, image: np.ndarray, below: str = '', color: str = 'black') -> None:
     """Draws one image `[H, W, C]` in `[0, 1]` with a line of text below it."""
-    picture = np.clip(image, 0, 1)
-    axis.imshow(picture[..., 0] if picture.shape[-1] == 1 else picture, cmap='gray', vmin=0, vmax=1)
+    axis.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap='gray', vmin=0, vmax=1)
     axis.set(xticks=[], yticks=[])
     axis.set_xlabel(below, fontsize=7, labelpad=2, color=color)
 

@@ -50,7 +50,7 @@ class ConditionalVAE(nn.Module):
         """Standardised images `[B, H, W, C]`, given labels `[K, B]` and noise `[B, Z]`.
 
         Returns:
-            The posterior, the mean images `[K, B, H, W, C]`, and the scalar log-scale of the likelihood.
+            The posterior, the mean images `[K, B, H, W, C]` in `(0, 1)`, and the scalar log-scale of the likelihood.
         """
         posterior = self.posterior(self.features(images), labels)
         return posterior, self.decode(posterior.sample(noise[None])), self.likelihood_log_scale()
@@ -67,8 +67,8 @@ class ConditionalVAE(nn.Module):
                          jnp.broadcast_to(self.to_log_var(features), shape) + self.embed_log_var(labels))
 
     def decode(self, latents: jax.Array) -> jax.Array:
-        """Latents `[..., Z]` to mean images `[..., H, W, C]`, standardised."""
-        images = self.decoder(latents.reshape(-1, latents.shape[-1]))
+        """Latents `[..., Z]` to mean images `[..., H, W, C]` in `(0, 1)`: what can be shown, and is."""
+        images = jax.nn.sigmoid(self.decoder(latents.reshape(-1, latents.shape[-1])))
         return images.reshape(*latents.shape[:-1], *images.shape[1:])
 
     def likelihood_log_scale(self) -> jax.Array:

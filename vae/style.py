@@ -20,7 +20,6 @@ def measures(images: jax.Array) -> jax.Array:
 
 def digit_measures(ink: jax.Array) -> jax.Array:
     """`[B, H, W]`: the shear that would make it upright, twice area over outline, centre and mean of the ink."""
-    ink = jnp.clip(ink, 0, 1)
     total = jnp.sum(ink, axis=(1, 2)) + 1e-6
     y = jnp.linspace(-1, 1, ink.shape[1])[None, :, None]
     x = jnp.linspace(-1, 1, ink.shape[2])[None, None, :]
@@ -36,7 +35,6 @@ def digit_measures(ink: jax.Array) -> jax.Array:
 
 def color_measures(images: jax.Array) -> jax.Array:
     """`[B, H, W, 3]`: mean of each colour, standard deviation of the brightness, mean saturation."""
-    images = jnp.clip(images, 0, 1)
     grey = jnp.mean(images, axis=-1)
     saturation = jnp.mean(jnp.max(images, axis=-1) - jnp.min(images, axis=-1), axis=(1, 2))
     return jnp.concatenate([jnp.mean(images, axis=(1, 2)), jnp.std(grey, axis=(1, 2))[:, None],

@@ -20,7 +20,7 @@ from common.layers import Mode
 from common.page import Picture
 from common.parallel import AXIS, Devices
 from vae import figures, report, style
-from vae.classifier import CLASSES, LABELS, ClassifierTask, decode_example, standardize, unstandardize
+from vae.classifier import CLASSES, LABELS, ClassifierTask, decode_example, standardize
 from vae.losses import gaussian_log_likelihood, kl_divergence, label_nll
 from vae.model import ConditionalVAE, Posterior, build
 from vae.networks import DECODERS, check_shape
@@ -111,7 +111,7 @@ class VAETask:
         # What a wrong label asks for is not the original: then only the latent's size and the label count.
         reconstructed = (given == batch['label']) | self.config.reconstruct_wrong
         terms['reconstruction'] = jnp.where(reconstructed, terms['reconstruction'], 0)
-        shown = self.transformed(unstandardize(mean, self.config.data), batch, keys)
+        shown = self.transformed(mean, batch, keys)
         logits = self.readers['classifier'].logits(constants['classifier'], shown.reshape(-1, *images.shape[1:]))
         nll = label_nll(logits=logits, labels=labels.reshape(-1)).reshape(labels.shape)
         terms['label_loss'] = self.config.label_weight * nll[0]
@@ -124,8 +124,12 @@ class VAETask:
 
     def terms(self, images, posterior, mean, log_scale) -> dict[str, jax.Array]:
         """The two terms of the evidence lower bound, `[B]` each."""
-        return {'reconstruction': gaussian_log_likelihood(images=images, mean=mean, log_scale=log_scale),
+        return {'reconstruction': self.log_likelihood(images, mean, log_scale),
                 'kl': kl_divergence(mu=posterior.mu, log_var=posterior.log_var)}
+
+    def log_likelihood(self, images, mean, log_scale) -> jax.Array:
+        """Of standardised images under mean images in `(0, 1)`: `[B]`."""
+        return gaussian_log_likelihood(images=images, mean=standardize(mean, self.config.data), log_scale=log_scale)
 
     def flipped(self, batch, keys: Keys) -> jax.Array:
         """The images, some mirrored where `augment.flip` says so."""
@@ -158,11 +162,10 @@ class VAETask:
         log_scale = apply(method='likelihood_log_scale')
         mean = apply(posterior.sample(self.noise(batch, keys)), method='decode')
         terms = self.terms(images, posterior, mean, log_scale)
-        shown = unstandardize(mean, self.config.data)
-        logits = self.readers['classifier'].logits(constants['classifier'], shown)
+        logits = self.readers['classifier'].logits(constants['classifier'], mean)
         terms['label_loss'] = self.config.label_weight * label_nll(logits=logits, labels=batch['label'])
         terms['total'] = -terms['reconstruction'] + terms['kl'] + terms['label_loss']
-        terms['mse'] = jnp.mean(jnp.square(jnp.clip(shown, 0, 1) - pixels), axis=(1, 2, 3))
+        terms['mse'] = jnp.mean(jnp.square(mean - pixels), axis=(1, 2, 3))
         if self.config.importance_samples and 'partner' in batch:
             terms['iw_bound'] = self.importance_bound(apply, images, posterior, log_scale, batch, keys)
         sums = {name: jnp.sum(jnp.where(valid, term, 0)) for name, term in terms.items()}
@@ -178,8 +181,7 @@ class VAETask:
         def log_weight(k):
             noise = self.noise(batch, Keys(keys.root, k), 'importance')
             latents = posterior.sample(noise)
-            likelihood = gaussian_log_likelihood(images=images, mean=apply(latents, method='decode'),
-                                                 log_scale=log_scale)
+            likelihood = self.log_likelihood(images, apply(latents, method='decode'), log_scale)
             log_ratio = 0.5 * jnp.sum(noise ** 2 - latents ** 2 + posterior.log_var, axis=-1)
             return likelihood + log_ratio
         count = self.config.importance_samples
@@ -190,7 +192,7 @@ class VAETask:
         """Every image as every label, from the posterior's mean: `[10, B, S, S, C]` in `[0, 1]`."""
         labels = jnp.broadcast_to(jnp.arange(CLASSES)[:, None], (CLASSES, len(features)))
         latents = self.bound(variables)(features, labels, method='posterior').mu
-        return self.decoded(variables, latents)
+        return self.bound(variables)(latents, method='decode')
 
     def swaps(self, variables, pixels: jax.Array) -> jax.Array:
         """Images `[B, S, S, C]` in `[0, 1]` as every label: `[10, B, S, S, C]`."""
@@ -279,7 +281,7 @@ class VAETask:
         mu = self.bound(variables)(features, labels, method='posterior').mu
         weights = jnp.linspace(0, 1, steps)[None, :, None]
         latents = (1 - weights) * mu[:6, None] + weights * mu[1:7, None]
-        return self.decoded(variables, latents)
+        return self.bound(variables)(latents, method='decode')
 
     def samples(self, variables, features, key: jax.Array, count: int = 10) -> jax.Array:
         """New images of each label: `[10, count, S, S, C]`.
@@ -292,11 +294,7 @@ class VAETask:
             spread = jnp.sqrt(jnp.var(posterior.mu, axis=0) + jnp.mean(jnp.exp(posterior.log_var), axis=0))
             noise = jax.random.normal(key, (count, self.config.model.latent))
             return jnp.mean(posterior.mu, axis=0)[None] + spread[None] * noise
-        return self.decoded(variables, jnp.stack([one(label) for label in range(CLASSES)]))
-
-    def decoded(self, variables, latents: jax.Array) -> jax.Array:
-        """Latents `[..., Z]` to images `[..., S, S, C]` in `[0, 1]`."""
-        return jnp.clip(unstandardize(self.bound(variables)(latents, method='decode'), self.config.data), 0, 1)
+        return self.bound(variables)(jnp.stack([one(label) for label in range(CLASSES)]), method='decode')
 
     @property
     def channels(self) -> int:
@@ -306,7 +304,7 @@ class VAETask:
         """Images uint8 `[B, S, S, C]` as what their labels int32 `[B]` say: `[B, S, S, C]` in `[0, 1]`."""
         apply = self.bound(variables)
         features = apply(standardize(images / 255.0, self.config.data), method='features')
-        return self.decoded(variables, apply(features, labels, method='posterior').mu)
+        return apply(apply(features, labels, method='posterior').mu, method='decode')
 
     def present(self, picture: Image.Image, outputs: np.ndarray, labels) -> tuple[dict, dict]:
         """A picture as each label, `[L, S, S, C]`: one by one, and in a row behind the original."""

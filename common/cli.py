@@ -33,6 +33,7 @@ def run(main: Callable[[], None], argv: list[str]) -> int:
         some of the work could not be done, 128 + n after signal n.
     """
     logging.set_verbosity(logging.ERROR)  # The libraries' advice is not for the user.
+    logging.logging.getLogger('urllib3').setLevel('ERROR')  # Nor that a download is tried again.
     try:
         parse(argv)
         main()
@@ -60,9 +61,12 @@ def parse(argv: list[str]) -> None:
     except UserError:
         raise
     except OSError as error:
-        raise UserError('the configuration file cannot be loaded; name one of configs/*.py') from error
+        raise UserError(f'there is no configuration file {flags.FLAGS["config"].config_filename} here; name one of '
+                        'configs/*.py, by its path') from error
     except (AttributeError, KeyError) as error:  # A locked ConfigDict says no more than the key.
         key = str(error).strip('"\'')
+        if 'get_config' in key:
+            raise UserError('the file in --config has no get_config; name one of configs/*.py') from error
         raise UserError(f'the configuration has no key {key!r}; its file lists them all') from error
     except Exception as error:
         raise UserError(f'{" ".join(str(error).split())}; --help lists the flags') from error

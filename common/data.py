@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from PIL import Image
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core.download import downloader
 
 from common.errors import UserError, notice
 from common.parallel import Devices
@@ -90,6 +91,7 @@ def prepared_builder(config) -> tfds.core.DatasetBuilder:
     if builder.is_prepared():
         return builder
     notice(f'preparing {config.name} in {builder.data_path}; this is done once')
+    downloader.MAX_RETRIES = 6  # Without a network it then gives up after seconds, not minutes.
     download = tfds.download.DownloadConfig(manual_dir=config.manual_dir or None)
     try:
         builder.download_and_prepare(download_config=download, file_format='array_record')

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
@@ -72,6 +73,17 @@ def test_several_processes_do_what_one_does(tmp_path, alone, processes):
     codes, texts = finish(start(tmp_path, processes, 4 // processes))
     assert codes == [0] * processes, texts
     assert_same(tmp_path, alone)
+
+
+def test_several_processes_evaluate_as_one_trained(tmp_path, alone):
+    codes, texts = finish(start(tmp_path, 1, 4))
+    assert codes == [0], texts
+    shutil.rmtree(tmp_path / 'figures')
+    (tmp_path / 'results.json').unlink()
+    codes, texts = finish(start(tmp_path, 2, 2, '--mode=eval'))
+    assert codes == [0, 0], texts
+    assert_same(tmp_path, alone)
+    assert (tmp_path / 'figures' / 'predictions.png').exists()
 
 
 def test_run_survives_a_stop_and_a_lost_process(tmp_path, alone):

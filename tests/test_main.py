@@ -94,7 +94,6 @@ def other_run(tmp_path):
     ([CONFIG, '--config.loss=mse'], "loss is 'mse'; choose one of"),
     ([CONFIG, '--config.data.name=no_such_pets'], 'no_such_pets'),
     ([f'--config={ROOT}/configs/none.py'], 'there is no configuration file'),
-    ([f'--config={ROOT}/vae/task.py'], 'has no get_config'),
     ([f'--config={ROOT}/configs/unet_mp_tr_ce.py:tiny'], 'tiny'),
     (['--mode=sing'], 'sing'),
     (['--typo=1'], 'typo'),

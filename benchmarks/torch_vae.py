@@ -24,7 +24,7 @@ def small_decoder(channels: int, width: int, size: int, latent: int) -> nn.Seque
     return nn.Sequential(
         ToMap(latent, size // 4, width), ConvNormRelu(width, width), TransposedConv(width, width),
         ConvNormRelu(width, width), ConvNormRelu(width, width), TransposedConv(width, most),
-        ConvNormRelu(most, most), ConvNormRelu(most, half), ToImage(half, channels))
+        ConvNormRelu(most, most), ConvNormRelu(most, half), ToLogits(half, channels))
 
 
 def resnet9(channels: int, width: int) -> nn.Sequential:
@@ -39,7 +39,7 @@ def resnet9_decoder(channels: int, width: int, size: int, latent: int) -> nn.Seq
         ToMap(latent, size // 8, 8 * width), Residual(8 * width),
         TransposedConv(8 * width, 4 * width), ConvNormRelu(4 * width, 4 * width),
         TransposedConv(4 * width, 2 * width), ConvNormRelu(2 * width, 2 * width), Residual(2 * width),
-        TransposedConv(2 * width, width), ConvNormRelu(width, width), ToImage(width, channels))
+        TransposedConv(2 * width, width), ConvNormRelu(width, width), ToLogits(width, channels))
 
 
 class Residual(nn.Module):
@@ -65,8 +65,8 @@ class ToMap(nn.Module):
         return F.relu(self.dense(z).unflatten(1, self.shape).permute(0, 3, 1, 2))
 
 
-class ToImage(nn.Module):
-    """Feature map to image, in float32."""
+class ToLogits(nn.Module):
+    """Feature map to the logits of an image, in float32."""
 
     def __init__(self, features: int, channels: int):
         super().__init__()
@@ -94,14 +94,14 @@ class ConditionalVAE(nn.Module):
         self.embed_mu, self.embed_log_var = (nn.Embedding(CLASSES, model.latent) for _ in range(2))
         width = model.decoder_width or model.width
         self.decoder = DECODERS[model.encoder](channels, width, size, model.latent)
-        self.log_scale = nn.Parameter(torch.zeros(()))
+        self.raw_log_scale = nn.Parameter(torch.zeros(()))
 
     def forward(self, images: torch.Tensor, labels: torch.Tensor, noise: torch.Tensor):
         features = self.encoder(images).permute(0, 2, 3, 1).flatten(1)  # Ours are flattened channels last.
         mu = in_float32(self.to_mu, features) + self.embed_mu(labels)
         log_var = in_float32(self.to_log_var, features) + self.embed_log_var(labels)
         mean = self.decoder(mu + (0.5 * log_var).exp() * noise).sigmoid()
-        return mu, log_var, mean, MIN_LOG_SCALE + F.softplus(self.log_scale - MIN_LOG_SCALE)
+        return mu, log_var, mean, MIN_LOG_SCALE + F.softplus(self.raw_log_scale - MIN_LOG_SCALE)
 
 
 class Classifier(nn.Module):
@@ -123,7 +123,8 @@ class Objective(nn.Module):
     def __init__(self, work):
         super().__init__()
         self.config, own, read = work.config, work.config.data, work.classifier.data
-        self.standardize, self.compare = standardize(own.mean, own.std), standardize(own.mean, own.std, white=1)
+        self.standardize = standardize(own.mean, own.std)
+        self.standardize_mean = standardize(own.mean, own.std, white=1)
         self.show = standardize(read.mean, read.std, white=1)
         self.network = ConditionalVAE(work.config)
         self.classifier = Classifier(work.classifier).eval().requires_grad_(False)
@@ -138,7 +139,7 @@ class Objective(nn.Module):
         """uint8 images `[B, C, H, W]`, true and given labels `[B]`, noise `[B, Z]`."""
         images = self.standardize(image)
         mu, log_var, mean, log_scale = self.network(images, given, noise)
-        squares = ((images - self.compare(mean)) * (-log_scale).exp()).square().sum((1, 2, 3))
+        squares = ((images - self.standardize_mean(mean)) * (-log_scale).exp()).square().sum((1, 2, 3))
         pixels = images[0].numel()
         likelihood = -0.5 * squares - pixels * (log_scale + 0.5 * math.log(2 * math.pi))
         kl = 0.5 * (mu.square() + log_var.exp() - 1 - log_var).sum(1)

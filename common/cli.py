@@ -61,8 +61,7 @@ def parse(argv: list[str]) -> None:
     except UserError:
         raise
     except OSError as error:
-        raise UserError(f'there is no configuration file {flags.FLAGS["config"].config_filename} here; name one of '
-                        'configs/*.py, by its path') from error
+        raise UserError('the file in --config cannot be read; name one of configs/*.py by its path') from error
     except (AttributeError, KeyError) as error:  # A locked ConfigDict says no more than the key.
         key = str(error).strip('"\'')
         if 'get_config' in key:

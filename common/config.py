@@ -27,7 +27,7 @@ def check(config: ConfigDict, complete: ConfigDict) -> None:
         raise UserError(f'the configuration lacks {missing[0]}: it is of another version or changed by hand; compare '
                         'it with those in configs/')
     for name, value in expected.items():
-        if type(flat[name]) not in ({int, float} if isinstance(value, float) else {type(value)}):
+        if not is_like(flat[name], value):
             raise UserError(f'{name} is {flat[name]!r}; it must be like {value!r}')
     check_choice('dtype', config.dtype, ('float32', 'bfloat16'))
     for name in ('num_epochs', 'batch_size', 'eval_batch_size', 'log_every_steps', 'data.image_size'):
@@ -36,6 +36,13 @@ def check(config: ConfigDict, complete: ConfigDict) -> None:
     for name in ('seed', 'eval_every_epochs', 'steps_per_dispatch', 'data.validation_examples'):
         if flat[name] < 0:
             raise UserError(f'{name} is {flat[name]}; it must not be negative')
+
+
+def is_like(value: object, example: object) -> bool:
+    """Whether a value has the type of an example; a list, numbers alone."""
+    if isinstance(example, list):
+        return isinstance(value, list) and all(is_like(element, 1.0) for element in value)
+    return type(value) in ({int, float} if isinstance(example, float) else {type(example)})
 
 
 def load(workdir: pathlib.Path) -> ConfigDict:
@@ -79,9 +86,12 @@ def copies(config: ConfigDict, workdir: pathlib.Path) -> dict[str, pathlib.Path]
 def tell_of_copies(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Says which copies in `workdir` are of another run than the configuration names."""
     for key, copy in copies(config, workdir).items():
-        named = pathlib.Path(config[key])
-        if (copy / FILE).exists() and (named / FILE).exists() and differences(load(copy), load(named)):
-            notice(f'{key}: the run keeps to its copy in {copy}, which is of another run than {named}')
+        if not (copy / FILE).exists():
+            continue
+        kept, named = load(copy), pathlib.Path(config[key])
+        with contextlib.suppress(UserError):  # What became of the original does not matter.
+            if differences(kept, load(named)):
+                notice(f'{key}: the run keeps to its copy in {copy}, which is of another run than {named}')
 
 
 def adopt(config: ConfigDict, workdir: pathlib.Path) -> None:
@@ -224,8 +234,8 @@ def write_json(path: pathlib.Path, values: Mapping[str, object]) -> None:
 
 
 def jsonable(values: Mapping[str, object]) -> dict[str, object]:
-    """NaN becomes null: JSON has no NaN."""
-    return {name: None if isinstance(v, float) and math.isnan(v) else v for name, v in values.items()}
+    """NaN and infinity become null: JSON has neither."""
+    return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in values.items()}
 
 
 def write_text(path: pathlib.Path, text: str) -> None:

@@ -19,8 +19,9 @@ OPTIMIZERS = {
 def create(config, learning_rate: optax.Schedule) -> optax.GradientTransformation:
     """The optimizer of `config.optimizer`. Raises UserError for bad values."""
     check_choice('optimizer.name', config.name, OPTIMIZERS)
-    if not config.learning_rate > 0 or config.clip_norm < 0 or not 0 <= config.ema_decay < 1:
-        raise UserError('the optimizer needs learning_rate > 0, clip_norm >= 0 (0 for none) and '
+    if not (config.learning_rate > 0 and config.clip_norm >= 0 and config.weight_decay >= 0
+            and 0 <= config.ema_decay < 1):
+        raise UserError('the optimizer needs learning_rate > 0, clip_norm >= 0 (0 for none), weight_decay >= 0 and '
                         '0 <= ema_decay < 1')
     rule = OPTIMIZERS[config.name](learning_rate, config.weight_decay)
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), rule) if config.clip_norm else rule
@@ -66,4 +67,4 @@ def update_average(average, values, step: jax.Array, decay: float):
     The decay rises as (1 + step) / (10 + step) up to `decay`; with `decay` 0 it is the values themselves.
     """
     decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
-    return jax.tree.map(lambda a, v: a + (1 - decay) * (v - a), average, values)
+    return jax.tree.map(lambda a, v: decay * a + (1 - decay) * v, average, values)

@@ -68,7 +68,7 @@ class StopRequest:
 
 
 class StopAsked(Exception):
-    """Leaves an evaluation early."""
+    """Leaves training or an evaluation early."""
 
     def __init__(self, signum: int):
         self.signum = signum

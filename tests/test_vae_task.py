@@ -201,7 +201,7 @@ def test_classifier_reads_the_picture_that_is_compared_standardised_its_own_way(
     logits = reader.model(train=False).apply(constants['classifier'], (shown - 0.4) / 0.7)
     nll = -np.take_along_axis(np.asarray(jax.nn.log_softmax(logits)), np.asarray(batch['label'])[:, None], axis=1)
     assert sums['label_loss'] == pytest.approx(config.label_weight * nll.sum(), rel=1e-4)
-    scale = np.exp(losses.floored(variables['params']['log_scale']))
+    scale = np.exp(losses.floored(variables['params']['raw_log_scale']))
     likelihood = jax.scipy.stats.norm.logpdf((pixels - 0.1307) / 0.3081, (shown - 0.1307) / 0.3081, scale)
     assert sums['reconstruction'] == pytest.approx(float(likelihood.sum()), rel=1e-4)
     assert any(np.any(x) for x in jax.tree.leaves(constants['classifier']['batch_stats']))
@@ -295,7 +295,7 @@ def test_run_leaves_the_classifier_alone_and_its_workdir_is_enough(config, class
                            if path.is_file()} for folder in (workdir / name, classifiers / name))
         assert copy and copy == original
     trained = {path[0].key for path, _ in jax.tree_util.tree_leaves_with_path(run.state.params)}
-    assert trained == {'encoder', 'to_mu', 'to_log_var', 'decoder', 'embed_mu', 'embed_log_var', 'log_scale'}
+    assert trained == {'encoder', 'to_mu', 'to_log_var', 'decoder', 'embed_mu', 'embed_log_var', 'raw_log_scale'}
     stored = config_lib.load(workdir)
     assert evaluate.evaluate(VAETask(stored), workdir) == results
     assert {'swaps.png', 'reconstructions.png', 'wrong_labels.png', 'samples.png', 'interpolation.png',
@@ -347,7 +347,8 @@ def test_missing_classifier_is_said_with_the_command_that_trains_it(config):
 @pytest.mark.parametrize('values, message', [
     ({'model.encoder': 'resnet9', 'data.image_size': 28}, 'do not halve 3 times'),
     ({'model.width': 1}, 'model.width is 1'),
-    ({'importance_samples': -1}, 'importance_samples is -1'),
+    ({'importance_samples': -1}, 'importance_samples is -1'), ({'swap_weight': -1.0}, 'swap_weight is -1.0'),
+    ({'data.std': (0.0,)}, 'std above 0'), ({'data.mean': (0.1, 0.2)}, 'a value for each channel'),
     ({'model.latent': 0}, 'latent >= 1'), ({'model.decoder_width': 1}, 'decoder_width >= 2'),
     ({'show.noise': -0.1}, 'show.noise is -0.1'),
 ])
@@ -384,6 +385,12 @@ def test_run_that_is_no_classifier_is_refused(config, vae_runs):
 def test_classifier_of_other_images_is_refused(config, key, value, message):
     config.data[key] = value
     with pytest.raises(UserError, match=f'classifier_workdir: the classifier in .* {message}'):
+        _ = VAETask(config).readers
+
+
+def test_judge_that_is_the_frozen_classifier_is_refused(config, classifiers):
+    config.judge_workdir = str(classifiers / 'classifier')
+    with pytest.raises(UserError, match='the judge is the frozen classifier once more'):
         _ = VAETask(config).readers
 
 

@@ -39,7 +39,9 @@ class ClassifierTask:
     figure_examples = 64
 
     def __post_init__(self):
-        check_shape(self.config.model, self.config.data.image_size)
+        check_images(self.config)
+        if not 0 <= self.config.label_smoothing <= 1:
+            raise UserError(f'label_smoothing is {self.config.label_smoothing}; choose it in [0, 1]')
         augment.check_strengths('augment', self.config.augment)
 
     def model(self, train: bool) -> Classifier:
@@ -142,6 +144,13 @@ def decode_example(example: dict[str, Any], size: int) -> dict[str, np.ndarray]:
         raise UserError(f'{data.name_of(example)} has label {example["label"]}, not 0 to {CLASSES - 1}; '
                         'mend or remove that example and prepare the data set again')
     return {'image': data.resize_image(example['image'], size), 'label': np.int32(example['label'])}
+
+
+def check_images(config) -> None:
+    """Raises UserError where the images do not fit the network, or `mean` and `std` are not those of any."""
+    check_shape(config.model, config.data.image_size)
+    if not len(config.data.mean) == len(config.data.std) > 0 or min(config.data.std) <= 0:
+        raise UserError('data.mean and data.std need a value for each channel, those of std above 0')
 
 
 def standardize(images: jax.Array, config) -> jax.Array:

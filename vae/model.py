@@ -30,7 +30,7 @@ class ConditionalVAE(nn.Module):
     """Encoder and decoder are injected; the label enters the latent and nothing else.
 
     Attributes:
-        encoder: images to a feature map. decoder: latents to images.
+        encoder: images to a feature map. decoder: latents to logits of images.
         latent: size of the latent.
         classes: number of labels.
     """
@@ -44,7 +44,7 @@ class ConditionalVAE(nn.Module):
         self.to_mu, self.to_log_var = nn.Dense(self.latent), nn.Dense(self.latent)
         self.embed_mu = nn.Embed(self.classes, self.latent)
         self.embed_log_var = nn.Embed(self.classes, self.latent)
-        self.log_scale = self.param('log_scale', nn.initializers.zeros, ())
+        self.raw_log_scale = self.param('raw_log_scale', nn.initializers.zeros, ())
 
     def __call__(self, images: jax.Array, labels: jax.Array, noise: jax.Array):
         """Standardised images `[B, H, W, C]`, given labels `[K, B]` and noise `[B, Z]`.
@@ -72,7 +72,7 @@ class ConditionalVAE(nn.Module):
         return images.reshape(*latents.shape[:-1], *images.shape[1:])
 
     def likelihood_log_scale(self) -> jax.Array:
-        return floored(self.log_scale)
+        return floored(self.raw_log_scale)
 
 
 def build(config, channels: int, mode: Mode) -> ConditionalVAE:

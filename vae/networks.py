@@ -1,4 +1,4 @@
-"""Encoders, their mirror images, and plain classifiers: image to feature map, and latent to image."""
+"""Encoders, their mirror images, and plain classifiers: image to feature map, latent to logits of an image."""
 
 from collections.abc import Callable
 
@@ -42,7 +42,7 @@ class SmallDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
-        """Latents `[B, Z]` to images `[B, size, size, channels]`, size a multiple of 4."""
+        """Latents `[B, Z]` to logits of images `[B, size, size, channels]`, size a multiple of 4."""
         x = conv_norm_relu(to_map(z, self.size // 4, self.width, self.mode), self.width, self.mode)
         x = TransposedConv(self.width, self.mode.dtype)(x)
         for _ in range(2):
@@ -50,7 +50,7 @@ class SmallDecoder(nn.Module):
         x = TransposedConv(3 * self.width // 4, self.mode.dtype)(x)
         for features in (3 * self.width // 4, self.width // 2):
             x = conv_norm_relu(x, features, self.mode)
-        return to_image(x, self.channels)
+        return to_logits(x, self.channels)
 
 
 class PlainNet(nn.Module):
@@ -109,13 +109,13 @@ class ResNet9Decoder(nn.Module):
 
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
-        """Latents `[B, Z]` to images `[B, size, size, channels]`, size a multiple of 8."""
+        """Latents `[B, Z]` to logits of images `[B, size, size, channels]`, size a multiple of 8."""
         x = Residual(self.mode)(to_map(z, self.size // 8, 8 * self.width, self.mode))
         for factor in (4, 2):
             x = TransposedConv(factor * self.width, self.mode.dtype)(x)
             x = conv_norm_relu(x, factor * self.width, self.mode)
         x = TransposedConv(self.width, self.mode.dtype)(Residual(self.mode)(x))
-        return to_image(conv_norm_relu(x, self.width, self.mode), self.channels)
+        return to_logits(conv_norm_relu(x, self.width, self.mode), self.channels)
 
 
 class BasicBlock(nn.Module):
@@ -163,14 +163,14 @@ class ResNet34Decoder(nn.Module):
 
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
-        """Latents `[B, Z]` to images `[B, size, size, channels]`, size a multiple of 8."""
+        """Latents `[B, Z]` to logits of images `[B, size, size, channels]`, size a multiple of 8."""
         x = to_map(z, self.size // 8, 8 * self.width, self.mode)
         for stage, count in enumerate(self.blocks):
             features = 2 ** (3 - stage) * self.width
             x = TransposedConv(features, self.mode.dtype)(x) if stage else x
             for _ in range(count):
                 x = BasicBlock(features, 1, self.mode)(x)
-        return to_image(x, self.channels)
+        return to_logits(x, self.channels)
 
 
 def check_shape(model, size: int) -> None:
@@ -190,8 +190,8 @@ def to_map(z: jax.Array, side: int, features: int, mode: Mode) -> jax.Array:
     return nn.relu(x.reshape(-1, side, side, features))
 
 
-def to_image(x: jax.Array, channels: int) -> jax.Array:
-    """Feature map to image, in float32."""
+def to_logits(x: jax.Array, channels: int) -> jax.Array:
+    """Feature map to the logits of an image, in float32."""
     return nn.Conv(channels, (3, 3), conv_general_dilated_cls=lambda: conv)(x.astype(jnp.float32))
 
 

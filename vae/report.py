@@ -10,7 +10,7 @@ REFERENCE = {
 }
 LOSSES = {'total': 'total loss', 'reconstruction': 'reconstruction log-likelihood', 'kl': 'KL divergence',
           'label_loss': 'label loss, weighted'}
-QUALITY = {'mse': 'squared error, pixels 0 to 1', 'psnr': 'PSNR, dB', 'bits_per_dim': 'bits a dimension'}
+QUALITY = {'mse': 'squared error, pixels 0 to 1', 'psnr': 'PSNR, dB', 'bits_per_dim': 'bits a dimension, as a density'}
 LABELS = {'right_label_accuracy/judge': 'right label: judge reads it',
           'swap_accuracy/judge': 'wrong label: judge reads it',
           'swap_accuracy/frozen': 'wrong label: frozen classifier reads it',

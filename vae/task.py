@@ -20,10 +20,10 @@ from common.layers import Mode
 from common.page import Picture
 from common.parallel import AXIS, Devices
 from vae import figures, report, style
-from vae.classifier import CLASSES, LABELS, ClassifierTask, decode_example, standardize
+from vae.classifier import CLASSES, LABELS, ClassifierTask, check_images, decode_example, standardize
 from vae.losses import gaussian_log_likelihood, kl_divergence, label_nll
 from vae.model import ConditionalVAE, Posterior, build
-from vae.networks import DECODERS, check_shape
+from vae.networks import DECODERS
 
 READERS = {'frozen': 'classifier', 'judge': 'judge'}  # Name in the metrics: name among the constants.
 
@@ -45,20 +45,25 @@ class VAETask:
 
     def __post_init__(self):
         check_choice('model.encoder', self.config.model.encoder, DECODERS)
-        check_shape(self.config.model, self.config.data.image_size)
+        check_images(self.config)
         augment.check_strengths('show', self.config.show)
         model = self.config.model
         if model.latent < 1 or model.decoder_width < 0 or model.decoder_width == 1:
             raise UserError('the model needs latent >= 1, and decoder_width >= 2 or 0 for that of the encoder')
-        if self.config.importance_samples < 0:
-            raise UserError(f'importance_samples is {self.config.importance_samples}; it must not be negative')
+        for name in ('importance_samples', 'label_weight', 'swap_weight'):
+            if self.config[name] < 0:
+                raise UserError(f'{name} is {self.config[name]}; it must not be negative')
         if not 0 <= self.config.wrong_label_rate <= 1:
             raise UserError(f'wrong_label_rate is {self.config.wrong_label_rate}; choose it in [0, 1]')
 
     @functools.cached_property
     def readers(self) -> dict[str, ClassifierTask]:
         """The tasks of the frozen classifier and of the judge, by their names among the constants."""
-        return {name: classifier_task(self.config, f'{name}_workdir') for name in READERS.values()}
+        tasks = {name: classifier_task(self.config, f'{name}_workdir') for name in READERS.values()}
+        if not config_lib.differences(*(task.config for task in tasks.values())):
+            raise UserError('judge_workdir: the judge is the frozen classifier once more; name one of another '
+                            'architecture or seed')
+        return tasks
 
     def model(self, train: bool) -> ConditionalVAE:
         return build(self.config, self.channels, Mode(train, jnp.dtype(self.config.dtype), AXIS))

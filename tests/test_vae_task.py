@@ -18,6 +18,7 @@ from configs import classifier_mnist, judge_mnist, vae_mnist
 from tests.conftest import initial_of, metric_lines, save_run, saved_arrays, stopped_run, train_steps
 from vae import losses
 from vae.classifier import ClassifierTask, standardize
+from vae.model import Posterior
 from vae.task import VAETask
 
 KEYS = Keys(jax.random.key(3), 0)
@@ -264,6 +265,21 @@ def test_mu_and_log_variance_have_tables_of_their_own(task, initial):
                      for p in (initial[0]['params'], params))
     np.testing.assert_allclose(after.mu - before.mu, 1, atol=1e-6)
     np.testing.assert_array_equal(after.log_var, before.log_var)
+
+
+def test_samples_have_mean_and_covariance_of_the_posteriors(task, monkeypatch):
+    mixing = jnp.array([[2.0, 0, 0], [1, 1, 0], [-1, 0.5, 0.1]])
+    features = jax.random.normal(jax.random.key(1), (64, 3)) @ mixing.T
+
+    def apply(x, labels=None, *, method):
+        return Posterior(x + labels[:, None], jnp.full_like(x, -1)) if method == 'posterior' else x
+
+    monkeypatch.setattr(VAETask, 'bound', lambda *_: apply)
+    samples = task.samples(None, features, jax.random.key(0), 50_000)
+    for label in (0, 7):
+        np.testing.assert_allclose(samples[label].mean(0), features.mean(0) + label, atol=0.05)
+        expected = np.cov(features.T) + np.exp(-1) * np.eye(3)
+        np.testing.assert_allclose(np.cov(samples[label].T), expected, atol=0.1)
 
 
 def test_importance_bound_of_one_sample_is_an_elbo_and_more_samples_raise_it(config):

@@ -291,14 +291,14 @@ class VAETask:
     def samples(self, variables, features, key: jax.Array, count: int = 10) -> jax.Array:
         """New images of each label: `[10, count, S, S, C]`.
 
-        The decoder's prior knows no label; so latents are drawn from the Gaussian that fits the examples'
-        posteriors under that label.
+        The decoder's prior knows no label; so latents are drawn from the Gaussian with the mean and covariance of
+        the examples' posteriors under that label.
         """
         def one(label):
             posterior = self.bound(variables)(features, jnp.full(len(features), label), method='posterior')
-            spread = jnp.sqrt(jnp.var(posterior.mu, axis=0) + jnp.mean(jnp.exp(posterior.log_var), axis=0))
-            noise = jax.random.normal(key, (count, self.config.model.latent))
-            return jnp.mean(posterior.mu, axis=0)[None] + spread[None] * noise
+            covariance = (jnp.cov(posterior.mu, rowvar=False, ddof=0)
+                          + jnp.diag(jnp.mean(jnp.exp(posterior.log_var), axis=0)))
+            return jax.random.multivariate_normal(key, jnp.mean(posterior.mu, axis=0), covariance, (count,))
         return self.bound(variables)(jnp.stack([one(label) for label in range(CLASSES)]), method='decode')
 
     @property

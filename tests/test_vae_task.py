@@ -278,7 +278,7 @@ def test_samples_have_mean_and_covariance_of_the_posteriors(task, monkeypatch):
     samples = task.samples(None, features, jax.random.key(0), 50_000)
     for label in (0, 7):
         np.testing.assert_allclose(samples[label].mean(0), features.mean(0) + label, atol=0.05)
-        expected = np.cov(features.T) + np.exp(-1) * np.eye(3)
+        expected = np.cov(features.T, ddof=0) + np.exp(-1) * np.eye(3)
         np.testing.assert_allclose(np.cov(samples[label].T), expected, atol=0.1)
 
 

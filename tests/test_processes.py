@@ -51,16 +51,16 @@ def wait_for(condition, started):
 
 @pytest.fixture(scope='module')
 def alone(tmp_path_factory, prepared_pets):
-    """Results and metric lines of one process with four devices."""
+    """Results, metric lines and work directory of one process with four devices."""
     workdir = tmp_path_factory.mktemp('alone')
     codes, texts = finish(start(workdir, 1, 4))
     assert codes == [0], texts
     results = json.loads((workdir / 'results.json').read_text())
-    return {name: value for name, value in results.items() if name != 'split'}, read_metrics(workdir)
+    return {name: value for name, value in results.items() if name != 'split'}, read_metrics(workdir), workdir
 
 
 def assert_same(workdir, alone):
-    results, lines = alone
+    results, lines, _ = alone
     found = json.loads((workdir / 'results.json').read_text())
     assert found.pop('split') == 'test' and found == pytest.approx(results, rel=1e-3, abs=1e-4)
     found = read_metrics(workdir)
@@ -76,10 +76,7 @@ def test_several_processes_do_what_one_does(tmp_path, alone, processes):
 
 
 def test_several_processes_evaluate_as_one_trained(tmp_path, alone):
-    codes, texts = finish(start(tmp_path, 1, 4))
-    assert codes == [0], texts
-    shutil.rmtree(tmp_path / 'figures')
-    (tmp_path / 'results.json').unlink()
+    shutil.copytree(alone[2], tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns('figures', 'results.json'))
     codes, texts = finish(start(tmp_path, 2, 2, '--mode=eval'))
     assert codes == [0, 0], texts
     assert_same(tmp_path, alone)

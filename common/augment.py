@@ -90,9 +90,8 @@ def random_color(key: jax.Array, image: jax.Array, *, brightness: float, contras
     b, c, s = 1 + jnp.array([brightness, contrast, saturation]) * jax.random.uniform(
         key, (3,), minval=-1, maxval=1)
     grey = jnp.mean(image, axis=-1, keepdims=True)
-    image = grey + s * (image - grey)
-    mean = jnp.mean(image)
-    return jnp.clip((mean + c * (image - mean)) * b, 0, 1)
+    mean = jnp.mean(grey)  # Saturation leaves it alone.
+    return jnp.clip(b * (mean + c * (grey + s * (image - grey) - mean)), 0, 1)
 
 
 def cut_out(key: jax.Array, image: jax.Array, side: float) -> jax.Array:

@@ -11,7 +11,8 @@ demo: .venv/ready  ## Train both families on embedded data, evaluate from the ch
 	$(BIN)/python main.py --config=configs/vae_mnist.py:demo
 	$(BIN)/python main.py --mode=eval --workdir=runs/vae_mnist_demo
 
-test: .venv/ready-dev  ## The whole test suite.
+test: .venv/ready-dev  ## The style, and the whole test suite.
+	$(BIN)/ruff check .
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests
 
 soak: .venv/ready-dev  ## A run that is killed fifty times, at random moments and in mid-save.

@@ -27,7 +27,7 @@ WORKDIR = flags.DEFINE_string('workdir', '', "Where the run lives; by default ru
 RUNS = flags.DEFINE_string('runs', 'runs/*', 'Work directories to report on.')
 INPUT = flags.DEFINE_list('input', [], 'Photos and folders of photos to predict for.')
 LABELS = flags.DEFINE_list('labels', [], 'What a VAE is to turn them into, e.g. 3,8; by default every label.')
-OUTPUT = flags.DEFINE_string('output', '', 'Where it goes; by default a folder named as the mode.')
+OUTPUT = flags.DEFINE_string('output', '', 'By default a folder named as the mode; of an export, in --workdir.')
 PORT = flags.DEFINE_integer('port', 8000, 'Where to serve the page: http://127.0.0.1:PORT.')
 DISTRIBUTED = flags.DEFINE_string('distributed', '', 'To be one of several processes: auto, or HOST:PORT,COUNT,ID.')
 
@@ -55,6 +55,7 @@ def main() -> None:
 def train_run(config, workdir: pathlib.Path) -> dict:
     """Trains a configuration in its work directory, from the latest checkpoint to the end."""
     from common import parallel, train
+    train.check(make_task(config))  # Before anything is written.
     parallel.on_first(lambda: config_lib.adopt(config, workdir))
     return train.train(make_task(config_lib.at_home(config, workdir)), workdir)
 
@@ -68,8 +69,7 @@ def use(workdir: pathlib.Path, output: pathlib.Path) -> None:
         count = predict.predict_files(predictor, INPUT.value, output, LABELS.value)
         print(f'predictions for {count} photos are in {output}')
     elif MODE.value == 'export':
-        folder = export.export(predictor, output if OUTPUT.value else workdir / 'export')
-        print(f'the model is in {folder}')
+        print(f'the model is in {export.export(predictor, output if OUTPUT.value else workdir / "export")}')
     else:
         serve.serve(predictor, PORT.value)
 

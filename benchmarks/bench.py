@@ -43,7 +43,6 @@ def main() -> None:
     machine = probe()
     versions = ', '.join(f'{name} {version}' for name, version in machine.versions.items())
     notice(f'measuring on {machine.device}, {versions}')
-    file = ('speed_growth.json' if WORK.value == 'growth' else 'speed_some_sides.json' if SIDES.value else 'speed.json')
     rows, failures = [], []
     for work, dtype in itertools.product(chosen(machine.accelerator), machine.ceilings):
         try:
@@ -53,7 +52,7 @@ def main() -> None:
             failures.append(f'{work.name} in {dtype}')
             continue
         print(tables.speed(measured), flush=True)
-        write(file, measured)  # What follows may be stopped.
+        write(file_of(work, machine.accelerator), measured)  # What follows may be stopped.
         rows += measured
     print(tables.sides(rows))
     if WORK.value == 'growth':
@@ -85,6 +84,13 @@ def chosen(accelerator: bool) -> list[works.Work]:
         names = ', '.join(work.name for work in works.models(accelerator) + works.growth())
         raise UserError(f"--work={WORK.value} names no work; there are 'models', 'growth', 'loop', 'decode', {names}")
     return list({work.name: work for work in found}.values())
+
+
+def file_of(work: works.Work, accelerator: bool) -> str:
+    """Where the rows of a work belong."""
+    if WORK.value == 'growth' or work.name not in [model.name for model in works.models(accelerator)]:
+        return 'speed_growth.json'
+    return 'speed_some_sides.json' if SIDES.value else 'speed.json'
 
 
 def write(name: str, rows: list[dict]) -> None:

@@ -36,6 +36,8 @@ def check(config: ConfigDict, complete: ConfigDict) -> None:
     for name in ('seed', 'eval_every_epochs', 'steps_per_dispatch', 'data.validation_examples'):
         if flat[name] < 0:
             raise UserError(f'{name} is {flat[name]}; it must not be negative')
+    if config.seed >= 2 ** 32:
+        raise UserError(f'seed is {config.seed}; it must be below 2^32')
 
 
 def is_like(value: object, example: object) -> bool:
@@ -107,10 +109,16 @@ def adopt(config: ConfigDict, workdir: pathlib.Path) -> None:
 
 
 def adopt_copies(config: ConfigDict, workdir: pathlib.Path) -> None:
-    """Copies the work directories that `config` names into `workdir`. Raises UserError where one is not finished."""
-    begun = has_checkpoint(workdir)
+    """Copies the work directories that `config` names into `workdir`, where it has none yet.
+
+    Raises:
+        UserError: one of them is not finished; or the copy with which the run in `workdir` was begun is gone.
+    """
     for key, copy in copies(config, workdir).items():
-        if begun and (copy / FILE).exists():
+        if has_checkpoint(workdir):
+            if not (copy / FILE).exists():
+                raise UserError(f'{copy}, with which this run was begun, is gone; restore it, or choose another '
+                                '--workdir')
             continue
         source = named_run(config, key)
         if source.resolve() == copy.resolve():

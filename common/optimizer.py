@@ -28,7 +28,7 @@ def create(config, learning_rate: optax.Schedule) -> optax.GradientTransformatio
 
 
 def schedule(config, steps: int) -> optax.Schedule:
-    """Learning rate by step: linear warm-up to `learning_rate`, then as `schedule` says, to 0 at the end."""
+    """Learning rate by step: linear warm-up to `learning_rate`, then constant, or to 0 at the end."""
     check_choice('optimizer.schedule', config.schedule, ('cosine', 'linear', 'constant'))
     if not 0 <= config.warmup_fraction < 1:
         raise UserError(f'optimizer.warmup_fraction is {config.warmup_fraction}; choose it in [0, 1)')

@@ -84,7 +84,8 @@ def spread(values: np.ndarray, digits: int = 4) -> str:
 
 def escape(text: object) -> str:
     """Text as Markdown and HTML show it letter for letter: names of folders may hold anything."""
-    return re.sub(r'[&<>|*`\\\[\]]', lambda match: f'&#{ord(match[0])};', ' '.join(str(text).split()))
+    marks = r'[&<>|*`\\\[\]]|(?<![^\W_])_|_(?![^\W_])'  # An underscore inside a word is no mark.
+    return re.sub(marks, lambda match: f'&#{ord(match[0])};', ' '.join(str(text).split()))
 
 
 def slug(text: str) -> str:

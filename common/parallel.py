@@ -28,7 +28,7 @@ CPU_FLAG = '--xla_cpu_experimental_ynn_fusion_type=-individual_convolution'
 if jaxlib.__version__ == '0.10.2' and 'ynn_fusion_type' not in os.environ.get('XLA_FLAGS', ''):
     os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {CPU_FLAG}'.strip()
 
-OWN_FAULTS = ('RESOURCE_EXHAUSTED', 'INVALID_ARGUMENT', 'UNIMPLEMENTED')  # How JAX's messages begin.
+OWN_FAULTS = ('INVALID_ARGUMENT', 'UNIMPLEMENTED')  # How JAX's messages begin.
 GONE_AFTER = 30  # Seconds without a sign of life after which the other processes give one up.
 
 
@@ -41,7 +41,7 @@ def joined(spec: str):
             Kubernetes, TPU pods); or 'HOST:PORT,COUNT,ID': where process 0 listens, how many there are, which
             this one is.
     Raises:
-        UserError: `spec` says none of these, or the others are not to be found.
+        UserError: `spec` says none of these, the others are not to be found, or a device has too little memory.
         PeerLost: another process of the run has gone.
     """
     if spec:
@@ -49,6 +49,9 @@ def joined(spec: str):
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
+        if str(error).startswith('RESOURCE_EXHAUSTED'):
+            raise UserError('the device has too little memory for this; lower batch_size or eval_batch_size, '
+                            'data.image_size or model.width') from error
         if jax.process_count() == 1 or str(error).startswith(OWN_FAULTS):
             raise
         raise PeerLost(f'another process of this run has gone ({" ".join(str(error).split())[:120]}); start them '

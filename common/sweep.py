@@ -9,9 +9,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from common import config as config_lib
-from common import optimizer
 from common.errors import Diverged, UserError, check_choice, notice
-from common.parallel import Devices
+from common.train import check
 
 Axes = Mapping[str, Mapping[str, Any]]  # Configuration key: short name of a value: the value.
 
@@ -72,11 +71,8 @@ def run(configs: dict[str, ConfigDict], folder: pathlib.Path, make_task: Callabl
         Interrupted: a signal asked to stop; the same call goes on from there.
         Diverged: some runs diverged; the others are finished.
     """
-    devices = Devices()
     for config in configs.values():  # A mistake in the last one shows before the first is trained.
-        make_task(config)
-        optimizer.create(config.optimizer, optimizer.schedule(config.optimizer, 1))
-        devices.check_batch(config.batch_size)
+        check(make_task(config))
     diverged = []
     for number, (name, config) in enumerate(configs.items(), 1):
         workdir = folder / name

@@ -74,6 +74,13 @@ class StopAsked(Exception):
         self.signum = signum
 
 
+def check(task) -> None:
+    """Raises UserError for an optimizer or a batch that training would refuse, before data are read."""
+    options = task.config.optimizer
+    optimizer.create(options, optimizer.schedule(options, 1))
+    Devices().check_batch(task.config.batch_size)
+
+
 class Trainer:
     """A task, its optimizer and the devices: what is compiled, and the state it works on."""
 
@@ -187,7 +194,7 @@ class Run:
         keep_compiled(data.cache_folder() / 'compiled')
         config, devices = task.config, Devices()
         self.config = config
-        devices.check_batch(config.batch_size)
+        check(task)
         on_first(lambda: config_lib.save(config, workdir))
         train_feed = data.Feed(first_before_others(lambda: task.load('train')), devices)
         self.trainer = Trainer(task, train_feed, devices)

@@ -6,8 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common.layers import Mode, bilinear_upsample, conv_norm, max_pool, product
-from unet.model import TransposedConv
+from common.layers import Mode, TransposedConv, bilinear_upsample, conv_norm, max_pool, product
 
 
 @pytest.fixture

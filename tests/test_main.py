@@ -109,16 +109,30 @@ def other_run(tmp_path):
     ([CONFIG, '--mode=eval', '--workdir=other'], 'belongs to another configuration'),
 ])
 def test_mistake_gets_one_line_and_exit_code_2(args, message, tmp_path, other_run, monkeypatch, capsys):
-    argv = ['main.py', *args]
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'file').touch()
+    code, printed = result_of(args, monkeypatch, capsys)
+    line, = (line for line in printed.err.splitlines() if line.strip())
+    assert code == 2 and line.startswith('error: ') and message in line
+    assert 'Traceback' not in printed.err and not printed.out
+
+
+@pytest.mark.parametrize('value, message', [
+    ('loss=mse', "loss is 'mse'"), ('optimizer.name=best', "optimizer.name is 'best'"), ('batch_size=6', 'of 4'),
+    ('optimizer.warmup_fraction=1.0', 'warmup_fraction is 1.0'), ('seed=4294967296', 'seed is 4294967296')])
+def test_configuration_that_is_refused_leaves_no_work_directory(value, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code, printed = result_of([CONFIG, f'--config.{value}'], monkeypatch, capsys)
+    assert code == 2 and message in printed.err and not list(tmp_path.iterdir())
+
+
+def result_of(args, monkeypatch, capsys):
+    """The exit code of a command in this process, and what it printed."""
+    argv = ['main.py', *args]
     monkeypatch.setattr(sys, 'argv', argv)  # ml_collections looks there for --config.* flags.
     known = set(flags.FLAGS)
     with flagsaver.flagsaver():
         code = cli.run(main.main, argv)
     for name in set(flags.FLAGS) - known:
         delattr(flags.FLAGS, name)
-    printed = capsys.readouterr()
-    line, = (line for line in printed.err.splitlines() if line.strip())
-    assert code == 2 and line.startswith('error: ') and message in line
-    assert 'Traceback' not in printed.err and not printed.out
+    return code, capsys.readouterr()

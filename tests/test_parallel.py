@@ -30,6 +30,11 @@ def test_whatever_stops_the_first_process_stops_the_others(monkeypatch):
     assert asked == [1]
 
 
+def test_too_little_memory_gets_advice():
+    with pytest.raises(UserError, match='too little memory.* lower batch_size'), parallel.joined(''):
+        jnp.zeros((2 ** 15, 2 ** 15, 2 ** 15))
+
+
 @pytest.mark.parametrize('backend, own, kept', [('gpu', None, 'cache'), ('tpu', 'own', 'own'), ('cpu', None, None)])
 def test_what_is_compiled_for_an_accelerator_is_kept(monkeypatch, backend, own, kept):
     before = jax.config.jax_compilation_cache_dir

@@ -13,7 +13,8 @@ def test_the_page_has_the_tables_of_what_was_measured():
     page = (DOCS / 'speed.md').read_text()
     assert {'train', 'eval'} == {row['work'].rpartition('_')[2] for row in rows}
     shown = [table(of_one) for table in (tables.speed, tables.sides) for of_one in by_device(rows)]
-    for table in [*shown, *map(tables.growth, by_device(grown))]:
+    loop, decoded = (json.loads((DOCS / name).read_text()) for name in ('speed_loop.json', 'speed_decode.json'))
+    for table in [*shown, *map(tables.growth, by_device(grown)), tables.loop(loop), tables.decode(decoded)]:
         assert table in page, 'other numbers in docs/speed.md than in docs/speed*.json: put the printed tables there'
 
 

@@ -75,13 +75,10 @@ def initial(task):
     return initial_of(task)
 
 
-def test_batch(task, count=8):
+def batch_of(task, count=8):
     arrays = task.load('test')
     return {name: jnp.asarray(array[:count]) for name, array in arrays.items()} | {
         'index': jnp.arange(count), 'valid': jnp.ones(count, bool)}
-
-
-test_batch.__test__ = False
 
 
 def loss_sums(task, initial, batch):
@@ -126,7 +123,7 @@ def test_wrong_labels_do_not_depend_on_how_the_batch_is_split(task):
 def test_label_loss_is_against_the_given_label(config, monkeypatch):
     config.update({'reconstruct_wrong': True, 'swap_weight': 0.0})
     task = VAETask(config)
-    initial, batch = initial_of(task), test_batch(VAETask(config))
+    initial, batch = initial_of(task), batch_of(VAETask(config))
     give(task, monkeypatch, (batch['label'] + 1) % 10)
     told = loss_sums(task, initial, batch)
     assert loss_sums(task, initial, batch | {'label': (batch['label'] + 5) % 10}) == told
@@ -139,7 +136,7 @@ def test_wrong_label_is_not_compared_with_the_original_unless_asked(config, monk
     for reconstruct in (True, False):
         config.reconstruct_wrong = reconstruct
         task = VAETask(config)
-        batch = test_batch(task)
+        batch = batch_of(task)
         give(task, monkeypatch, (batch['label'] + 1) % 10)
         sums[reconstruct] = loss_sums(task, initial_of(task), batch)
     assert sums[False]['reconstruction'] == 0 > sums[True]['reconstruction']
@@ -154,8 +151,8 @@ def test_terms_of_a_training_line_add_up(task):
 
 
 def test_terms_add_up_to_the_total(task, initial):
-    evaluated = task.eval_step(*initial, test_batch(task), KEYS)
-    for sums in (loss_sums(task, initial, test_batch(task)), {name: float(evaluated[name]) for name in (
+    evaluated = task.eval_step(*initial, batch_of(task), KEYS)
+    for sums in (loss_sums(task, initial, batch_of(task)), {name: float(evaluated[name]) for name in (
             'total', 'reconstruction', 'kl', 'label_loss')}):
         rest = sums['kl'] + sums['label_loss'] + sums.get('swap_loss', 0)
         assert sums['total'] == pytest.approx(-sums['reconstruction'] + rest, rel=1e-5)
@@ -164,7 +161,7 @@ def test_terms_add_up_to_the_total(task, initial):
 def test_swap_loss_is_the_label_loss_of_one_more_wrong_label(config, monkeypatch):
     config.swap_weight = 3 * config.label_weight
     task = VAETask(config)
-    initial, batch = initial_of(task), test_batch(task)
+    initial, batch = initial_of(task), batch_of(task)
     other = task.other_labels(batch, KEYS, 'swap')
     assert jnp.all(other != batch['label'])
     give(task, monkeypatch, other)
@@ -179,7 +176,7 @@ def test_evaluation_never_gives_wrong_labels(config):
     for rate in (0.0, 1.0):
         config.wrong_label_rate = rate
         task = VAETask(config)
-        results.append(task.eval_step(*initial_of(task), test_batch(task), KEYS))
+        results.append(task.eval_step(*initial_of(task), batch_of(task), KEYS))
     jax.tree.map(np.testing.assert_array_equal, *results)
 
 
@@ -187,7 +184,7 @@ def test_classifier_reads_the_picture_that_is_compared_standardised_its_own_way(
     """Both terms once more by hand, with a classifier trained with another mean and deviation than the VAE."""
     config.update({'swap_weight': 0.0, 'show': {'scale': 0.0, 'shift': 0.0, 'noise': 0.0}})
     task = VAETask(config)
-    (variables, constants), batch = initial_of(task), test_batch(task)
+    (variables, constants), batch = initial_of(task), batch_of(task)
     reader = task.readers['classifier']
     reader.config.data.update({'mean': (0.4,), 'std': (0.7,)})
     give(task, monkeypatch, batch['label'])
@@ -214,7 +211,7 @@ def test_decoder_learns_from_the_frozen_classifier(config):
     for weight in (0.0, 100.0):
         config.update({'wrong_label_rate': 1.0, 'label_weight': weight, 'swap_weight': 0.0})
         task = VAETask(config)
-        (variables, constants), batch = initial_of(task), test_batch(task)
+        (variables, constants), batch = initial_of(task), batch_of(task)
 
         def loss(params, batch, task=task, variables=variables, constants=constants):
             return task.loss(params, variables['batch_stats'], constants, batch, KEYS, None)[0]
@@ -228,7 +225,7 @@ def test_decoder_learns_from_the_frozen_classifier(config):
 def test_swaps_are_counted_as_numpy_counts_them(task, initial):
     variables, constants = initial
     variables = wilder(variables)
-    batch = test_batch(task, 23)
+    batch = batch_of(task, 23)
     batch['valid'] = jnp.arange(23) < 20
     metrics = task.summarize(jax.tree.map(np.asarray, task.eval_step(variables, constants, batch, KEYS)))
     given = {'frozen': np.zeros(10), 'judge': np.zeros(10)}
@@ -287,7 +284,7 @@ def test_importance_bound_of_one_sample_is_an_elbo_and_more_samples_raise_it(con
     for count in (1, 32):
         config.importance_samples = count
         task = VAETask(config)
-        initial, batch = initial_of(task), test_batch(task)
+        initial, batch = initial_of(task), batch_of(task)
         step = jax.jit(lambda root, task=task, initial=initial, batch=batch: task.eval_step(
             *initial, batch, Keys(root, 0)))
         runs = [step(jax.random.key(seed)) for seed in range(60)]
@@ -420,6 +417,20 @@ def test_run_that_keeps_to_its_copy_of_a_classifier_says_so(config, classifiers,
     config_lib.adopt(config, tmp_path)
     assert capsys.readouterr().err.count('judge_workdir: the run keeps to its copy') == 2
     assert config_lib.at_home(config, tmp_path).judge_workdir == str(tmp_path / 'judge')
+
+
+def test_run_whose_copy_of_a_classifier_is_gone_does_not_go_on_with_another(config, tmp_path):
+    config_lib.adopt(config, tmp_path)
+    (tmp_path / 'checkpoints' / '1').mkdir(parents=True)
+    shutil.rmtree(tmp_path / 'judge')
+    with pytest.raises(UserError, match='judge, with which this run was begun, is gone'):
+        config_lib.adopt(config, tmp_path)
+
+
+@pytest.mark.parametrize('count', [1, 3])
+def test_few_images_have_pictures_too(task, initial, count):
+    drawn = task.figures(initial[0], {name: array[:count] for name, array in task.load('test').items()}, KEYS)
+    assert ('interpolation' in drawn) == (count > 1)
 
 
 def test_running_run_keeps_its_configuration(config, tmp_path):

@@ -53,14 +53,16 @@ def all_figures(originals: np.ndarray, labels: np.ndarray, swaps: np.ndarray, in
         swaps: `[10, N, H, W, C]`, each original as each label.
         interpolation: `[pairs, steps, H, W, C]`. samples: `[10, count, H, W, C]`.
     """
-    return {
+    figures = {
         'swaps': swap_grid(originals, labels, swaps),
         'reconstructions': pairs(originals, labels, swaps, labels, 16, 'right labels: original, reconstruction'),
         'wrong_labels': pairs(originals, labels, swaps, (labels + 1 + np.arange(len(labels)) % 9) % 10, 25,
                               'wrong labels: original, result'),
         'samples': grid(samples, 'samples of every label', range(len(samples))),
-        'interpolation': grid(interpolation, 'from one image to another'),
     }
+    if len(interpolation):  # Of one image there is none.
+        figures['interpolation'] = grid(interpolation, 'from one image to another')
+    return figures
 
 
 def swap_grid(originals: np.ndarray, labels: np.ndarray, swaps: np.ndarray) -> np.ndarray:

@@ -285,7 +285,7 @@ class VAETask:
         """From each example's latent to the next one's, under their own labels: `[pairs, steps, S, S, C]`."""
         mu = self.bound(variables)(features, labels, method='posterior').mu
         weights = jnp.linspace(0, 1, steps)[None, :, None]
-        latents = (1 - weights) * mu[:6, None] + weights * mu[1:7, None]
+        latents = (1 - weights) * mu[:-1, None][:6] + weights * mu[1:, None][:6]
         return self.bound(variables)(latents, method='decode')
 
     def samples(self, variables, features, key: jax.Array, count: int = 10) -> jax.Array:

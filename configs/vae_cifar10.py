@@ -8,7 +8,7 @@ Needs the two classifiers, which it copies into its work directory:
     python main.py --config=configs/vae_cifar10.py:demo      synthetic objects, after the other two's :demo
 
 Measured at width 16 after 5 epochs alone (docs/results.md): the judge reads the given label in 95.8 % of the swaps; 44
-minutes on two cores.
+minutes on two cores. The demo: 74.7 %, blurred; five minutes.
 """
 
 from ml_collections import ConfigDict

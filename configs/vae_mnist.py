@@ -8,6 +8,7 @@ Needs the two classifiers, which it copies into its work directory:
     python main.py --config=configs/vae_mnist.py:demo      synthetic digits, after the other two's :demo
 
 Measured (docs/results.md): the judge reads the given label in 99.76 % of the swaps; 46 minutes on two cores.
+The demo: 90.2 %.
 
 The plain formulation: --config.reconstruct_wrong=True --config.swap_weight=0, and 0 for everything in `show`.
 """

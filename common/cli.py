@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 import os
+import re
 import sys
 
 from absl import app, flags, logging
@@ -63,10 +64,12 @@ def parse(argv: list[str]) -> None:
     except OSError as error:
         raise UserError('the file in --config cannot be read; name one of configs/*.py by its path') from error
     except (AttributeError, KeyError) as error:  # A locked ConfigDict says no more than the key.
-        key = str(error).strip('"\'')
-        if 'get_config' in key:
+        said = str(error)
+        if 'get_config' in said:
             raise UserError('the file in --config has no get_config; name one of configs/*.py') from error
-        raise UserError(f'the configuration has no key {key!r}; its file lists them all') from error
+        key, likely = re.search(r'[\w.]+', said), re.search(r'Did you mean "(\w+)"', said)
+        hint = f"; did you mean '{likely[1]}'?" if likely else '; its file lists them all'
+        raise UserError(f"the configuration has no key '{key[0] if key else said}'{hint}") from error
     except Exception as error:
         raise UserError(f'{" ".join(str(error).split())}; --help lists the flags') from error
     if rest:

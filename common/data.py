@@ -90,6 +90,8 @@ def prepared_builder(config) -> tfds.core.DatasetBuilder:
                         f'({reason}); set data.dir to an empty folder to prepare it anew') from error
     if builder.is_prepared():
         return builder
+    if config.manual_dir and not tfds.core.Path(config.manual_dir).is_dir():
+        raise UserError(f'data.manual_dir is {config.manual_dir!r}, which is no folder; {advice}')
     notice(f'preparing {config.name} in {builder.data_path}; this is done once')
     downloader.MAX_RETRIES = 6  # Where no host has an address, 13 seconds in place of 200.
     download = tfds.download.DownloadConfig(manual_dir=config.manual_dir or None)

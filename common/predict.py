@@ -147,8 +147,8 @@ def predict_files(predictor: Predictor, sources: list[str], output: pathlib.Path
         reason = error.strerror or error
         raise UserError(f'cannot write to {output} ({reason}); {done} photos are done') from error
     if done < len(found):
-        raise Incomplete(f'{len(found) - done} of {len(found)} files could not be read; predictions for the '
-                         f'others are in {output}')
+        raise Incomplete(f'{len(found) - done} of {len(found)} files could not be read; what is predicted '
+                         f'for {done} is in {output}')
     return done
 
 

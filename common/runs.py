@@ -59,6 +59,8 @@ def load_all(workdirs: list[str], make_task: Callable) -> list[FinishedRun]:
     Raises:
         UserError: none is left.
     """
+    if not workdirs:
+        raise UserError("there are no such work directories; name some with --runs='runs/*'")
     paths = [pathlib.Path(os.path.abspath(workdir)) for workdir in workdirs]
     runs, problems = [], []
     for path in paths:

@@ -292,8 +292,8 @@ class Run:
         latest = self.checkpoints.latest_step()
         since = (step - 1) // self.config.log_every_steps * self.config.log_every_steps
         return Diverged(
-            f'loss or gradient became infinite or NaN between steps {since} and {step}; the last checkpoint '
-            f'is of step {"none" if latest is None else latest}. Lower optimizer.learning_rate, or set '
+            f'loss or gradient became infinite or NaN between steps {since} and {step}; '
+            f'{"no checkpoint is there yet" if latest is None else f"the last checkpoint is of step {latest}"}. Lower optimizer.learning_rate, or set '
             'optimizer.clip_norm or optimizer.skip_nonfinite, in another --workdir')
 
     def save(self) -> None:

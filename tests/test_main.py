@@ -86,7 +86,10 @@ def other_run(tmp_path):
 @pytest.mark.parametrize('args, message', [
     ([], '--config=configs/unet_mp_tr_ce.py trains'),
     ([CONFIG, '--config.typo=1'], 'typo'),
-    ([CONFIG, '--config.model.typo=1'], 'typo'),
+    ([CONFIG, '--config.model.typo=1'], "no key 'typo'; its file lists them all"),
+    ([CONFIG, '--config.optimizr.name=adamw'], "no key 'optimizr'; did you mean 'optimizer'?"),
+    ([f'--config={ROOT}/configs/unet_mp_tr_ce.py', '--config.data.dir=new', '--config.data.manual_dir=nowhere'],
+     "data.manual_dir is 'nowhere', which is no folder"),
     ([CONFIG, '--config.seed=many'], 'seed'),
     ([CONFIG, '--config.optimizer.learning_rate=fast'], 'learning_rate'),
     ([CONFIG, '--config.data.image_size=100'], 'data.image_size to a multiple of 16'),

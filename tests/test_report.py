@@ -135,7 +135,7 @@ def test_what_is_no_finished_run_is_left_out_in_a_line_each(tmp_path, capsys):
         assert sum(f'{name}: ' in line for line in lines) == 1
     with pytest.raises(UserError, match='none of 2 work directories'):
         read(damaged, unfinished)
-    with pytest.raises(UserError, match='none of 0'):
+    with pytest.raises(UserError, match='no such work directories'):
         read()
     assert not capsys.readouterr().err
 
@@ -156,6 +156,13 @@ def test_reference_stands_beside_ours_and_speed_is_total(tmp_path):
     row, = (row for row in cells_of(text, 'a') if '8.0' in row)
     assert row == ['a', '8.0', '0.3', '0.9']  # 9 steps of 16 images at 8 images a second; 54 seconds in all.
     assert 'Nothing can be concluded' in text
+
+
+@pytest.mark.parametrize('name', ['synthetic_pets', 'oxford_iiit_pet'])
+def test_runs_on_other_data_than_the_reference_s_are_told_apart(tmp_path, name):
+    run, = read(make_run(tmp_path, 'a', data__name=name))
+    text = '\n'.join(run.task.report(runs.entries([run])))
+    assert ('These runs saw other data (synthetic' in text) == (name == 'synthetic_pets')
 
 
 DESIGN = [{'model__down': down, 'model__up': up, 'loss': loss} for down in ('max_pool', 'strided_conv')

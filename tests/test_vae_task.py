@@ -351,7 +351,10 @@ def test_metrics_do_not_depend_on_the_batch(config, batch_size):
         {name: value for name, value in expected.items() if name not in styles}, rel=1e-4)
 
 
-def test_missing_classifier_is_said_with_the_command_that_trains_it(config):
+def test_missing_classifier_is_said_with_the_command_that_trains_it(config, tmp_path, monkeypatch):
+    (tmp_path / 'configs').mkdir()
+    (tmp_path / 'configs' / 'classifier_mnist.py').touch()
+    monkeypatch.chdir(tmp_path)  # Away from what the demo may have left in runs/.
     config.classifier_workdir = 'runs/classifier_mnist_demo'
     with pytest.raises(UserError, match=r'train it first: python main.py --config=configs/classifier_mnist.py:demo'):
         _ = VAETask(config).readers

@@ -50,11 +50,13 @@ def cell(config) -> tuple[str, str, str]:
 def beside_reference(rows: list[Entry]) -> list[str]:
     """The reference's table with ours in it, its variants that were not run at the end."""
     lines = [(row.name, *compared(cell(row.config), row)) for row in rows]
+    name = rows[0].config.data.name
+    data = '' if name == 'oxford_iiit_pet' else f' **These runs saw other data ({name}): the columns do not compare.**'
     missing = [where for where in REFERENCE if where not in {cell(row.config) for row in rows}]
     lines += [('–', *compared(where, None)) for where in missing]
     return ['', '### Beside the reference', '',
             'The reference trained for 25 epochs at 240x240 pixels, one run a variant. Its Dice loss has '
-            'another definition, so that only losses of cross-entropy compare. It gives no IoU.',
+            'another definition, so that only losses of cross-entropy compare. It gives no IoU.' + data,
             *table(('run', 'variant', 'test accuracy %', 'reference', 'train loss', 'reference', 'test loss',
                     'reference'), lines)]
 

@@ -44,7 +44,7 @@ class SegmentationTask:
         check_choice('model.up', config.model.up, UP)
         if config.log_every_steps * config.batch_size * config.data.image_size ** 2 >= 2 ** 31:
             raise UserError('log_every_steps x batch_size x image_size² is more than pixels can be counted on the '
-                            'device; lower log_every_steps')
+                            'device; lower one of them')
         if len(config.model.multipliers) < 2 or min(self.widths) < 1:
             raise UserError(f'the model has {self.widths} channels; it needs two levels or more, of at least 1 each: '
                             'set model.width and model.multipliers')

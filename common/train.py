@@ -291,10 +291,10 @@ class Run:
     def diverged(self, step: int) -> Diverged:
         latest = self.checkpoints.latest_step()
         since = (step - 1) // self.config.log_every_steps * self.config.log_every_steps
+        left = 'there is no checkpoint yet' if latest is None else f'the last checkpoint is of step {latest}'
         return Diverged(
-            f'loss or gradient became infinite or NaN between steps {since} and {step}; '
-            f'{"no checkpoint is there yet" if latest is None else f"the last checkpoint is of step {latest}"}. Lower optimizer.learning_rate, or set '
-            'optimizer.clip_norm or optimizer.skip_nonfinite, in another --workdir')
+            f'loss or gradient became infinite or NaN between steps {since} and {step}; {left}. Lower '
+            'optimizer.learning_rate, or set optimizer.clip_norm or optimizer.skip_nonfinite, in another --workdir')
 
     def save(self) -> None:
         """Saves the state, unless it is not finite."""

@@ -109,17 +109,19 @@ def adopt(config: ConfigDict, workdir: pathlib.Path) -> None:
 
 
 def adopt_copies(config: ConfigDict, workdir: pathlib.Path) -> None:
-    """Copies the work directories that `config` names into `workdir`, where it has none yet.
+    """Copies the work directories that `config` names into `workdir`; once the run has begun, keeps to the copies.
 
     Raises:
-        UserError: one of them is not finished; or the copy with which the run in `workdir` was begun is gone.
+        UserError: one of them is not finished; or the copy with which the run was begun is gone.
     """
-    for key, copy in copies(config, workdir).items():
-        if has_checkpoint(workdir):
+    kept = copies(config, workdir)
+    if has_checkpoint(workdir):
+        for copy in kept.values():
             if not (copy / FILE).exists():
                 raise UserError(f'{copy}, with which this run was begun, is gone; restore it, or choose another '
                                 '--workdir')
-            continue
+        return
+    for key, copy in kept.items():
         source = named_run(config, key)
         if source.resolve() == copy.resolve():
             continue

@@ -1,7 +1,6 @@
 """The label-conditioned VAE's task: what it is told, what the frozen classifier does, what is measured."""
 
 import json
-import shutil
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +13,8 @@ from common import data, evaluate, train
 from common.errors import UserError
 from common.keys import Keys
 from common.parallel import AXIS, Devices
-from configs import classifier_mnist, judge_mnist, vae_mnist
-from tests.conftest import initial_of, metric_lines, save_run, saved_arrays, stopped_run, train_steps
+from configs import classifier_mnist, vae_mnist
+from tests.conftest import initial_of, metric_lines, saved_arrays, stopped_run, train_steps
 from vae import losses
 from vae.classifier import ClassifierTask, standardize
 from vae.model import Posterior
@@ -47,19 +46,10 @@ def tiny_data(monkeypatch):
         split, {'train': 40, 'test': 23}[split]))
 
 
-@pytest.fixture(scope='module')
-def classifiers(tmp_path_factory):
-    """The work directories of an untrained frozen classifier and judge."""
-    folder = tmp_path_factory.mktemp('classifiers')
-    for name, module in (('classifier', classifier_mnist), ('judge', judge_mnist)):
-        save_run(ClassifierTask(shrunk(module.get_config('demo'))), folder / name)
-    return folder
-
-
 @pytest.fixture
-def config(classifiers):
-    config = shrunk(vae_mnist.get_config('demo'), classifier_workdir=str(classifiers / 'classifier'),
-                    judge_workdir=str(classifiers / 'judge'))
+def config(vae_runs):
+    config = shrunk(vae_mnist.get_config('demo'), classifier_workdir=str(vae_runs / 'classifier'),
+                    judge_workdir=str(vae_runs / 'judge'))
     config.model.update({'decoder_width': 4, 'latent': 3})
     return config
 
@@ -294,7 +284,7 @@ def test_importance_bound_of_one_sample_is_an_elbo_and_more_samples_raise_it(con
     assert bounds[32].mean() > bounds[1].mean()
 
 
-def test_run_leaves_the_classifier_alone_and_its_workdir_is_enough(config, classifiers, tmp_path):
+def test_run_leaves_the_classifier_alone_and_its_workdir_is_enough(config, vae_runs, tmp_path):
     workdir = tmp_path / 'run'
     config_lib.adopt(config, workdir)
     config_lib.at_home(config, workdir)
@@ -305,7 +295,7 @@ def test_run_leaves_the_classifier_alone_and_its_workdir_is_enough(config, class
         results = run.go()
     for name in ('classifier', 'judge'):
         copy, original = ({path.relative_to(folder): path.read_bytes() for path in (folder / 'checkpoints').rglob('*')
-                           if path.is_file()} for folder in (workdir / name, classifiers / name))
+                           if path.is_file()} for folder in (workdir / name, vae_runs / name))
         assert copy and copy == original
     trained = {path[0].key for path, _ in jax.tree_util.tree_leaves_with_path(run.state.params)}
     assert trained == {'encoder', 'to_mu', 'to_log_var', 'decoder', 'embed_mu', 'embed_log_var', 'raw_log_scale'}
@@ -351,15 +341,6 @@ def test_metrics_do_not_depend_on_the_batch(config, batch_size):
         {name: value for name, value in expected.items() if name not in styles}, rel=1e-4)
 
 
-def test_missing_classifier_is_said_with_the_command_that_trains_it(config, tmp_path, monkeypatch):
-    (tmp_path / 'configs').mkdir()
-    (tmp_path / 'configs' / 'classifier_mnist.py').touch()
-    monkeypatch.chdir(tmp_path)  # Away from what the demo may have left in runs/.
-    config.classifier_workdir = 'runs/classifier_mnist_demo'
-    with pytest.raises(UserError, match=r'train it first: python main.py --config=configs/classifier_mnist.py:demo'):
-        _ = VAETask(config).readers
-
-
 @pytest.mark.parametrize('values, message', [
     ({'model.encoder': 'resnet9', 'data.image_size': 28}, 'do not halve 3 times'),
     ({'model.width': 1}, 'model.width is 1'),
@@ -374,83 +355,10 @@ def test_network_that_cannot_be_built_is_refused(config, values, message):
         VAETask(config)
 
 
-def test_classifier_that_does_not_exist_is_not_replaced_by_an_earlier_copy(config, tmp_path):
-    config_lib.adopt(config, tmp_path)
-    for name in ('', 'nowhere'):
-        config.judge_workdir = name
-        with pytest.raises(UserError, match=f"judge_workdir is '{name}', where no trained run is; name the folder"):
-            config_lib.adopt(config, tmp_path)
-
-
-def test_classifier_that_is_not_finished_is_refused(config, classifiers, tmp_path):
-    shutil.copytree(classifiers / 'judge', tmp_path / 'judge')
-    config_lib.write_json(tmp_path / 'judge' / 'results.json', {'step': 4, 'finished': False})
-    config.judge_workdir = str(tmp_path / 'judge')
-    with pytest.raises(UserError, match='judge_workdir: the run in .* has not come to its end'):
-        config_lib.adopt(config, tmp_path / 'vae')
-
-
-def test_run_that_is_no_classifier_is_refused(config, vae_runs):
-    config.classifier_workdir = str(vae_runs / 'vae')
-    with pytest.raises(UserError, match='is no classifier'):
-        _ = VAETask(config).readers
-
-
-@pytest.mark.parametrize('key, value, message', [
-    ('image_size', 32, 'images of another shape'), ('name', 'mnist', 'trained on synthetic_digits, not on mnist')])
-def test_classifier_of_other_images_is_refused(config, key, value, message):
-    config.data[key] = value
-    with pytest.raises(UserError, match=f'classifier_workdir: the classifier in .* {message}'):
-        _ = VAETask(config).readers
-
-
-def test_judge_that_is_the_frozen_classifier_is_refused(config, classifiers):
-    config.judge_workdir = str(classifiers / 'classifier')
-    with pytest.raises(UserError, match='the judge is the frozen classifier once more'):
-        _ = VAETask(config).readers
-
-
-def test_run_that_keeps_to_its_copy_of_a_classifier_says_so(config, classifiers, tmp_path, capsys):
-    config_lib.adopt(config, tmp_path)
-    config_lib.adopt(config, tmp_path)
-    assert not capsys.readouterr().err
-    config.judge_workdir = str(classifiers / 'classifier')
-    assert config_lib.agreed(config.copy_and_resolve_references(), tmp_path).judge_workdir == str(tmp_path / 'judge')
-    (tmp_path / 'checkpoints' / '1').mkdir(parents=True)
-    config_lib.adopt(config, tmp_path)
-    assert capsys.readouterr().err.count('judge_workdir: the run keeps to its copy') == 2
-    assert config_lib.at_home(config, tmp_path).judge_workdir == str(tmp_path / 'judge')
-
-
-def test_run_whose_copy_of_a_classifier_is_gone_does_not_go_on_with_another(config, tmp_path):
-    config_lib.adopt(config, tmp_path)
-    (tmp_path / 'checkpoints' / '1').mkdir(parents=True)
-    shutil.rmtree(tmp_path / 'judge')
-    with pytest.raises(UserError, match='judge, with which this run was begun, is gone'):
-        config_lib.adopt(config, tmp_path)
-
-
 @pytest.mark.parametrize('count', [1, 3])
 def test_few_images_have_pictures_too(task, initial, count):
     drawn = task.figures(initial[0], {name: array[:count] for name, array in task.load('test').items()}, KEYS)
     assert ('interpolation' in drawn) == (count > 1)
-
-
-def test_running_run_keeps_its_configuration(config, tmp_path):
-    config_lib.adopt(config, tmp_path)
-    before = (tmp_path / 'config.json').read_bytes()
-    config.seed += 1
-    with config_lib.locked(tmp_path), pytest.raises(UserError, match='another run is at work'):
-        config_lib.adopt(config, tmp_path)
-    assert (tmp_path / 'config.json').read_bytes() == before
-
-
-def test_copy_of_a_classifier_that_is_not_whole_is_made_again(config, tmp_path, classifiers):
-    half = tmp_path / 'classifier'
-    shutil.copytree(classifiers / 'classifier' / 'checkpoints', half / 'checkpoints')
-    next((half / 'checkpoints').rglob('_METADATA')).unlink()
-    config_lib.adopt(config, tmp_path)
-    assert VAETask(config_lib.at_home(config, tmp_path)).constants().keys() == {'classifier', 'judge'}
 
 
 @pytest.mark.parametrize('noise', [0.0, 0.5])

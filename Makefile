@@ -16,7 +16,7 @@ test: .venv/ready-dev  ## The style, and the whole test suite.
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests
 
 soak: .venv/ready-dev  ## A run that is killed fifty times, at random moments and in mid-save.
-	KILLS=50 $(BIN)/python -m pytest -q -s tests/test_kill.py
+	KILLS=50 $(BIN)/python -m pytest -q -s tests/common/test_kill.py
 
 bench: .venv/ready-bench  ## Speed beside PyTorch, after a check that both compute the same.
 	$(BIN)/python -m pytest -q benchmarks

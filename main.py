@@ -33,7 +33,8 @@ DISTRIBUTED = flags.DEFINE_string('distributed', '', 'To be one of several proce
 
 
 def main() -> None:
-    from common import evaluate, parallel, report, sweep  # After the flags: importing JAX takes a second.
+    from common import evaluate, parallel, sweep
+    from common.report import report  # After the flags: importing JAX takes a second.
     mode, output = MODE.value, pathlib.Path(OUTPUT.value or MODE.value)
     with parallel.joined(DISTRIBUTED.value):
         workdir = None if mode == 'report' else find_workdir()
@@ -62,7 +63,7 @@ def train_run(config, workdir: pathlib.Path) -> dict:
 
 def use(workdir: pathlib.Path, output: pathlib.Path) -> None:
     """Predicts with, exports or serves the model that was trained in `workdir`."""
-    from common import export, predict, serve
+    from common.serving import export, predict, serve
     config_lib.agreed(CONFIG.value, workdir)
     predictor = predict.load(workdir, make_task)
     if MODE.value == 'predict':

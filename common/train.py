@@ -15,12 +15,13 @@ import numpy as np
 import optax
 
 from common import config as config_lib
-from common import data, figures, optimizer
+from common import data, optimizer
 from common.checkpoint import Checkpoints
 from common.errors import Diverged, Interrupted, UserError, notice
 from common.evaluate import Evaluation, numbers, on_first_locked
 from common.keys import Keys
 from common.parallel import AXIS, Devices, first_before_others, is_first, keep_compiled, largest, on_first, run_once
+from common.report import figures
 from common.writers import Writer, progress
 
 

@@ -4,7 +4,7 @@ from matplotlib.patches import Rectangle
 import numpy as np
 from PIL import Image
 
-from common.figures import figure_to_image, subplots
+from common.report.figures import figure_to_image, subplots
 from unet.metrics import CLASSES
 
 COLORS = np.array([[230, 120, 40], [45, 90, 150], [250, 240, 200]], np.uint8)  # In the order of CLASSES.

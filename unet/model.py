@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from common.errors import UserError, check_choice
-from common.layers import Mode, TransposedConv, bilinear_upsample, conv_norm_relu, max_pool
+from common.layers.blocks import Mode, TransposedConv, bilinear_upsample, conv_norm_relu, max_pool
 
 DOWN = ('max_pool', 'strided_conv')
 UP = ('transposed_conv', 'upsample')

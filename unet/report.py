@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from common.page import spread, table
-from common.runs import Entry, FinishedRun, essence
+from common.report.page import spread, table
+from common.report.runs import Entry, FinishedRun, essence
 from unet.effects import FACTORS, Effect, Factor, estimate, replicated
 from unet.metrics import CLASSES
 

@@ -13,8 +13,8 @@ from PIL import Image
 from common import augment, data
 from common.errors import UserError, check_choice
 from common.keys import Keys
-from common.page import Picture
 from common.parallel import AXIS
+from common.report.page import Picture
 from unet import figures, report, synthetic  # noqa: F401  (importing synthetic registers it with TFDS)
 from unet.losses import LOSSES
 from unet.metrics import CLASSES, confusion_matrix, summarize

@@ -13,9 +13,9 @@ from PIL import Image
 from common import augment, data
 from common.errors import UserError
 from common.keys import Keys
-from common.layers import Mode
-from common.page import Picture
+from common.layers.blocks import Mode
 from common.parallel import AXIS
+from common.report.page import Picture
 from vae import figures, synthetic  # noqa: F401  (importing synthetic registers it with TFDS)
 from vae.losses import label_nll
 from vae.model import Classifier

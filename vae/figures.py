@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageDraw
 
-from common.figures import figure_to_image, subplots
+from common.report.figures import figure_to_image, subplots
 
 
 def tile(axis, image: np.ndarray, below: str = '', color: str = 'black') -> None:

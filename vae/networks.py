@@ -6,9 +6,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from common.convolution import conv
 from common.errors import UserError, check_choice
-from common.layers import Mode, TransposedConv, conv_norm, conv_norm_relu, max_pool
+from common.layers.blocks import Mode, TransposedConv, conv_norm, conv_norm_relu, max_pool
+from common.layers.convolution import conv
 
 
 class SmallEncoder(nn.Module):

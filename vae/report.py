@@ -1,7 +1,7 @@
 """What a report says of VAEs alone: the reference's figures, what a wrong label does, what style stays."""
 
-from common.page import spread, table
-from common.runs import Entry
+from common.report.page import spread, table
+from common.report.runs import Entry
 
 # From the README of the PyTorch homework "Session 18": nats an image, label loss times its weight.
 REFERENCE = {

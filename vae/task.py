@@ -16,9 +16,9 @@ from common import config as config_lib
 from common.errors import UserError, check_choice
 from common.evaluate import restore
 from common.keys import Keys
-from common.layers import Mode
-from common.page import Picture
+from common.layers.blocks import Mode
 from common.parallel import AXIS, Devices
+from common.report.page import Picture
 from vae import figures, report, style
 from vae.classifier import CLASSES, LABELS, ClassifierTask, check_images, decode_example, standardize
 from vae.losses import gaussian_log_likelihood, kl_divergence, label_nll

@@ -10,10 +10,11 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from common import config as config_lib
-from common import data, photos
+from common import data
 from common.errors import Incomplete, UserError
 from common.evaluate import restore
 from common.parallel import Devices
+from common.serving import photos
 from common.writers import progress
 
 BATCH = 8  # Photos are held at their own size, which may be large.

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from common import figures, page
 from common.data import Feed
 from common.errors import UserError, notice
 from common.evaluate import fixed_examples, restore
 from common.parallel import Devices
-from common.runs import Entry, FinishedRun, comparable, differing, entries, load_all
+from common.report import figures, page
+from common.report.runs import Entry, FinishedRun, comparable, differing, entries, load_all
 
 
 def write(workdirs: list[str], output: pathlib.Path, make_task: Callable) -> pathlib.Path:

@@ -14,7 +14,7 @@ from common.errors import UserError
 from common.keys import Keys
 from common.parallel import AXIS, Devices
 from configs import classifier_mnist, vae_mnist
-from tests.conftest import initial_of, metric_lines, saved_arrays, stopped_run, train_steps
+from tests.helpers import initial_of, metric_lines, saved_arrays, stopped_run, train_steps
 from vae import losses
 from vae.classifier import ClassifierTask, standardize
 from vae.model import Posterior

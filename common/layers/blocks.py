@@ -7,8 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from common.convolution import conv
-from common.normalization import BatchNorm
+from common.layers.convolution import conv
+from common.layers.normalization import BatchNorm
 
 MOMENTUM = 0.9  # Of the running statistics; evaluation averages them further (optimizer.ema_decay).
 

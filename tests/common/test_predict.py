@@ -10,11 +10,12 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from common import cli, photos, predict
+from common import cli
 from common import config as config_lib
 from common.errors import Incomplete, UserError
+from common.serving import photos, predict
 from main import make_task
-from tests.conftest import readme_code, save_run
+from tests.helpers import readme_code, save_run
 from unet.task import SegmentationTask
 
 RED, GREEN, BLUE = np.eye(3, dtype=np.uint8) * 255

@@ -12,7 +12,7 @@ import numpy as np
 
 from common import config as config_lib
 from common.errors import UserError
-from common.predict import Predictor
+from common.serving.predict import Predictor
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')
 

@@ -7,9 +7,9 @@ import subprocess
 import sys
 import time
 
-from tests.conftest import metric_lines
+from tests.helpers import metric_lines
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 KILLS = int(os.environ.get('KILLS', '3'))
 EPOCHS = 5 * (KILLS + 1)  # Of 32 steps; a checkpoint ends each.
 

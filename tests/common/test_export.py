@@ -10,10 +10,10 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from common import export, predict
 from common.errors import UserError
+from common.serving import export, predict
 from main import make_task
-from tests.conftest import readme_code, save_run
+from tests.helpers import readme_code, save_run
 
 ALONE = 'import sys\nassert not {"common", "unet", "vae", "flax", "orbax"} & {*sys.modules}\n'
 

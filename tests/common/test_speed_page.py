@@ -5,7 +5,7 @@ import pathlib
 
 from benchmarks import tables
 
-DOCS = pathlib.Path(__file__).parent.parent / 'docs'
+DOCS = pathlib.Path(__file__).parents[2] / 'docs'
 
 
 def test_the_page_has_the_tables_of_what_was_measured():

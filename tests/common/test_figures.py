@@ -3,7 +3,7 @@
 from matplotlib.figure import Figure
 import numpy as np
 
-from common.figures import draw_curve, smooth
+from common.report.figures import draw_curve, smooth
 
 
 def test_sparse_curve_is_left_as_it_is():

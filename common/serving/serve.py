@@ -7,10 +7,10 @@ import pathlib
 import socket
 import threading
 
-from common import photos
 from common.errors import UserError
-from common.export import describe
-from common.predict import Predictor, choose_labels
+from common.serving import photos
+from common.serving.export import describe
+from common.serving.predict import Predictor, choose_labels
 
 PAGE = pathlib.Path(__file__).with_name('serve.html')
 LARGEST = 50 * 2 ** 20  # Bytes of an upload.

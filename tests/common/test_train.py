@@ -16,7 +16,7 @@ from common import data, evaluate, train
 from common.errors import Diverged, UserError
 from common.parallel import Devices
 from common.writers import read_metrics
-from tests.conftest import initial_of, make_tiny_task, metric_lines, saved_arrays, stopped_run, train_steps
+from tests.helpers import initial_of, make_tiny_task, metric_lines, saved_arrays, stopped_run, train_steps
 from unet.losses import LOSSES
 
 GOLDEN_LOSS = {'cross_entropy': 1.09333014, 'dice': 0.68193161}

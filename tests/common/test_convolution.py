@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common.convolution import conv
-from common.layers import Mode
+from common.layers.blocks import Mode
+from common.layers.convolution import conv
 from vae.networks import SmallDecoder, SmallEncoder
 
 CHANNELS = [(1, 8), (8, 1), (1, 1), (3, 16), (16, 3), (16, 8), (8, 16), (16, 17), (17, 16)]

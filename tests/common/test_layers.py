@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common.layers import Mode, TransposedConv, bilinear_upsample, conv_norm, max_pool, product
+from common.layers.blocks import Mode, TransposedConv, bilinear_upsample, conv_norm, max_pool, product
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 
 from common.writers import read_metrics
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 PATIENCE = 300  # Seconds. Processes that share two cores take their time.
 SMALL = ['--config.num_epochs=4', '--config.log_every_steps=4', '--config.data.image_size=16', '--config.model.width=4',
          '--config.model.multipliers=(1,1)', '--config.batch_size=16', '--config.eval_every_epochs=0',

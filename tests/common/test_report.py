@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from common import config as config_lib
-from common import page, report, runs
 from common.errors import UserError
+from common.report import page, report, runs
 from configs import unet_mp_tr_ce, vae_mnist
 import main
 

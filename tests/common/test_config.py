@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from common import config as config_lib
-from common import runs
 from common.errors import UserError
 from common.keys import Keys
 from common.parallel import AXIS
+from common.report import runs
 import main
 import vae.task
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common.normalization import BatchNorm
+from common.layers.normalization import BatchNorm
 
 
 def layers(**options):

@@ -10,10 +10,10 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from common import predict, serve
 from common.errors import UserError
+from common.serving import predict, serve
 from main import make_task
-from tests.conftest import save_run
+from tests.helpers import save_run
 
 
 @pytest.fixture

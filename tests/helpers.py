@@ -1,0 +1,122 @@
+"""What several test files use: tiny tasks, and runs of them."""
+
+from collections import Counter
+import dataclasses
+import functools
+import pathlib
+import re
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def make_tiny_task(config, **loads):
+    """The segmentation task on 36 training and 13 test examples, drawn at the size they are used at.
+
+    `loads` replaces the number of examples of a split. `task.traces` counts the traces of the loss, by stage, and
+    those of the evaluation step.
+    """
+    from unet.task import SegmentationTask
+
+    @dataclasses.dataclass(frozen=True)
+    class TinyTask(SegmentationTask):
+        traces: Counter = dataclasses.field(default_factory=Counter)
+
+        def load(self, split):
+            number = {'train': 36, 'test': 13, **loads}[split]
+            return draw_pets('test' if split == 'validation' else split, number, self.config.data.image_size)
+
+        def loss(self, params, batch_stats, constants, batch, keys, stage):
+            self.traces[stage] += 1
+            return super().loss(params, batch_stats, constants, batch, keys, stage)
+
+        def eval_step(self, *args):
+            self.traces['evaluation'] += 1
+            return super().eval_step(*args)
+
+    return TinyTask(config)
+
+
+@functools.cache
+def draw_pets(split, number, size):
+    from unet import synthetic
+    examples = [synthetic.example(0, split, index, size) for index in range(number)]
+    images, masks, _ = (np.stack(values) for values in zip(*examples, strict=True))
+    return {'image': images, 'labels': masks - np.uint8(1)}
+
+
+def initial_of(task):
+    """The variables that training starts from, with key 0, and the constants."""
+    from common.parallel import run_once
+    return run_once(task.init, jax.random.key(0)), task.constants()
+
+
+def save_run(task, workdir):
+    """A work directory as a run leaves it, with the initial weights; returns it."""
+    from common import config as config_lib
+    from common.checkpoint import Checkpoints
+    variables = initial_of(task)[0]
+    config_lib.save(task.config, workdir)
+    config_lib.write_json(workdir / config_lib.RESULTS, {'finished': True})
+    with Checkpoints(workdir) as checkpoints:
+        checkpoints.save(7, {'average': variables})
+    return workdir
+
+
+def readme_code(marker):
+    """The Python block of the README that holds `marker`."""
+    text = (ROOT / 'README.md').read_text()
+    code, = (block for block in re.findall(r'```python\n(.*?)```', text, re.DOTALL) if marker in block)
+    return code
+
+
+def train_steps(task, steps, *, devices=None, dispatch=1):
+    """The trainer, the state after so many steps, and the summary of each dispatch on the way."""
+    from common import data, parallel, train
+    devices = parallel.Devices(devices)
+    trainer = train.Trainer(task, data.Feed(task.load('train'), devices), devices)
+    state, constants = devices.replicate(trainer.init())
+    summaries = []
+    for step in range(0, steps, dispatch):
+        state, sums = trainer(state, constants, step, dispatch)
+        sums = jax.tree.map(np.asarray, sums)
+        summaries.append(task.summarize(sums) | {'grad_norm': float(sums['grad_norm'])})
+    return trainer, state, summaries
+
+
+def stopped_run(task, workdir, step):
+    """A run that gets SIGTERM once it has done `step` steps."""
+    from common import train
+    from common.errors import Interrupted
+
+    class StoppedRun(train.Run):
+        def advance(self):
+            super().advance()
+            if self.step == step:
+                signal.raise_signal(signal.SIGTERM)
+
+    with train.StopRequest() as stop, pytest.raises(Interrupted, match=f'step {step} by SIGTERM') as caught:
+        StoppedRun(task, workdir, stop).go()
+    assert caught.value.signum == signal.SIGTERM
+
+
+def saved_arrays(task, workdir):
+    """The latest checkpoint, whole."""
+    from common import data, parallel, train
+    from common.checkpoint import Checkpoints
+    devices = parallel.Devices()
+    trainer = train.Trainer(task, data.Feed(task.load('train'), devices), devices)
+    template = train.to_items(devices.replicate(trainer.init()[0]))
+    with Checkpoints(workdir) as checkpoints:
+        return jax.tree.map(np.asarray, checkpoints.restore(template))
+
+
+def metric_lines(workdir):
+    """metrics.jsonl without its times."""
+    from common.writers import read_metrics
+    return [{name: value for name, value in line.items() if name not in ('images_per_second', 'seconds')}
+            for line in read_metrics(workdir)]

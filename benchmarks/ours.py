@@ -12,6 +12,7 @@ import numpy as np
 
 from benchmarks import measure, works
 from common import data
+from common.data import standardize
 from common.evaluate import Evaluation
 from common.keys import Keys
 from common.parallel import Devices
@@ -31,7 +32,7 @@ class Segmentation(unet_task.SegmentationTask):
         return works.arrays(self.work)
 
     def augment(self, batch, keys: Keys, size: int) -> tuple[jax.Array, jax.Array]:
-        return unet_task.standardize(batch['image'] / 255.0), batch['labels']
+        return standardize(batch['image'] / 255.0, self.config.data), batch['labels']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,11 +45,11 @@ class VAE(vae_task.VAETask):
         return works.arrays(self.work)
 
     @functools.cached_property
-    def readers(self) -> dict[str, ClassifierTask]:
-        return {'classifier': ClassifierTask(self.work.classifier)}
+    def classifiers(self) -> dict[str, ClassifierTask]:
+        return {'frozen': ClassifierTask(self.work.classifier)}
 
     def constants(self) -> dict[str, Any]:
-        return {'classifier': self.readers['classifier'].init(jax.random.key(0))}
+        return {'frozen': self.classifiers['frozen'].init(jax.random.key(0))}
 
     def inputs(self) -> tuple[jax.Array, jax.Array, jax.Array]:
         """An image, a label and noise, of the right shapes."""
@@ -89,14 +90,15 @@ class Ours:
     def reference(self) -> works.Reference:
         """What the other side starts from."""
         layers, others = in_order(self.network(), self.initial)
-        frozen = in_order(self.classifier(), self.constants['classifier'])[0] if self.work.classifier else []
+        frozen = in_order(self.classifier(), self.constants['frozen'])[0] if self.work.classifier else []
         return works.Reference(layers, others, frozen, self.task.load('train'), self.first_batch())
 
     def first_step(self) -> tuple[float, float, float]:
         """Loss and gradient norm of the first step, and seconds, compilation included: of a dispatch of one step."""
         start = time.perf_counter()
         sums = jax.tree.map(np.asarray, self.train_step(1))
-        loss = sums['total' if self.work.classifier else 'loss'] / sums['examples']
+        metrics = sums['metrics']
+        loss = metrics['total' if self.work.classifier else 'loss'] / metrics['examples']
         return float(loss), float(sums['grad_norm']), time.perf_counter() - start
 
     def train_step(self, count: int):
@@ -112,7 +114,8 @@ class Ours:
         size = self.work.config.batch_size
         batch = self.trainer.feed(np.arange(size)) | {'valid': np.ones((1, size), bool)}
         variables = self.state.average
-        sums = self.evaluation.step(variables, self.constants, batch, self.evaluation.root)
+        step = self.evaluation.step('train')
+        sums = step(variables, self.constants, batch, self.evaluation.root)
         jax.block_until_ready(self.unread)
         self.unread = sums
 
@@ -146,7 +149,7 @@ class Ours:
         return lambda variables: self.task.model.apply(variables, jnp.zeros((1, size, size, 3)), train=False)
 
     def classifier(self):
-        return lambda variables: self.task.readers['classifier'].logits(variables, self.task.inputs()[0])
+        return lambda variables: self.task.classifiers['frozen'].logits(variables, self.task.inputs()[0])
 
 
 def in_order(network, variables) -> tuple[works.Layers, dict[str, np.ndarray]]:

@@ -6,7 +6,7 @@ import os
 import traceback
 import unittest.mock
 
-from common.cli import HUGE_PAGES
+from common import cpu
 from common.errors import UserError
 
 
@@ -25,10 +25,11 @@ class Side:
         os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')  # An accelerator's memory is shared.
         os.environ['TORCHINDUCTOR_FORCE_DISABLE_CACHES'] = '1'  # A first step compiles, each time, on both sides.
         os.environ['JAX_ENABLE_COMPILATION_CACHE'] = 'false'
+        cpu.configure()
         context = multiprocessing.get_context('spawn')
         self.connection, other = context.Pipe()
         self.process = context.Process(target=serve, args=(other, module, name, args))
-        with unittest.mock.patch.dict(os.environ, {'GLIBC_TUNABLES': HUGE_PAGES if huge_pages else ''}):
+        with unittest.mock.patch.dict(os.environ, {'GLIBC_TUNABLES': cpu.HUGE_PAGES if huge_pages else ''}):
             self.process.start()
         other.close()
         self.answer()

@@ -9,8 +9,9 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from common import config as config_lib
 from common.errors import UserError
+from common.parallel import Devices
+from common.task import Task, Variables
 
 KEEP = 2  # Checkpoints: where the last one is damaged, there is one before it.
 
@@ -52,7 +53,7 @@ class Checkpoints:
         try:
             yield
         except (OSError, ValueError) as error:
-            step = config_lib.last_checkpoint(self.directory.parent) or 0
+            step = last_step(self.directory.parent) or 0
             reason = ' '.join(str(error).split())[-150:]
             raise UserError(f'a checkpoint cannot be written to {self.directory} ({reason}); make room and start '
                             f'again to go on from step {step}') from error
@@ -93,6 +94,19 @@ class Checkpoints:
         remedy = (f'remove {self.directory / str(step)} to go on from step {max(older)}' if older else
                   f'there is no older one; remove {self.directory} to start again')
         return UserError(f'the checkpoint of step {step} is damaged ({" ".join(reason.split())[:200]}); {remedy}')
+
+
+def last_step(workdir: pathlib.Path) -> int | None:
+    """The step of the last whole checkpoint; one that is being written has more than the step in its name."""
+    return max((int(path.name) for path in (workdir / 'checkpoints').glob('*') if path.name.isdecimal()), default=None)
+
+
+def restore(task: Task, workdir: pathlib.Path, devices: Devices) -> tuple[Variables, int]:
+    """The averaged variables of the latest checkpoint, on all devices, and its step. Raises UserError without one."""
+    variables = jax.eval_shape(task.init, jax.random.key(task.config.seed))
+    template = {'params': variables['params'], 'batch_stats': variables.get('batch_stats', {})}
+    with Checkpoints(workdir, read_only=True) as checkpoints:
+        return checkpoints.restore({'average': devices.placed(template)})['average'], checkpoints.latest_step()
 
 
 def checksums(tree) -> dict[str, int]:

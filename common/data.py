@@ -10,6 +10,7 @@ from typing import Any
 import zipfile
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 import tensorflow_datasets as tfds
@@ -171,6 +172,20 @@ def resize_image(image: np.ndarray, size: int) -> np.ndarray:
 def resize_labels(labels: np.ndarray, size: int) -> np.ndarray:
     """uint8 `[H, W]` to `[size, size]`, nearest neighbour: no new value appears."""
     return np.asarray(Image.fromarray(labels).resize((size, size), Image.Resampling.NEAREST))
+
+
+def check_standardization(config) -> None:
+    """Raises UserError unless `mean` and `std` of a `data` section have a value for each channel, std above 0."""
+    if not len(config.mean) == len(config.std) > 0 or min(config.std) <= 0:
+        raise UserError('data.mean and data.std need a value for each channel, those of std above 0')
+
+
+def standardize(images: jax.Array, config) -> jax.Array:
+    """Images `[..., C]` in `[0, 1]` to about zero mean and unit variance, by `mean` and `std` of a `data` section."""
+    def channelwise(values):
+        return jnp.asarray(values, images.dtype).reshape((1,) * (images.ndim - 1) + (-1,))
+
+    return (images - channelwise(config.mean)) / channelwise(config.std)
 
 
 def total_steps(config, size: int) -> int:

@@ -1,40 +1,45 @@
 """Exact metrics over a whole split: every example counts once, whatever the batch size."""
 
 from collections.abc import Callable
-import contextlib
+import functools
 import pathlib
 from typing import Any
 
 import jax
 import numpy as np
 
-from common import config as config_lib
 from common import data
-from common.checkpoint import Checkpoints
+from common import workdir as workdir_lib
+from common.checkpoint import restore
 from common.keys import Keys
 from common.parallel import Devices, first_before_others, is_first, on_first
+from common.task import Task, metrics_of
 from common.writers import save_images
 
 
 class Evaluation:
-    """Evaluates a task on its splits; compiles the step once.
+    """Evaluates a task on its splits; compiles the step once for each choice of measures.
 
     Attributes:
         split: what is measured in the course of training: 'validation' where some of the training split is
             held out, else 'test'.
     """
 
-    def __init__(self, task, devices: Devices, train_feed: data.Feed | None = None):
+    def __init__(self, task: Task, devices: Devices, train_feed: data.Feed | None = None):
         self.task, self.devices = task, devices
         self.feeds = {'train': train_feed} if train_feed else {}
         self.split = 'validation' if task.config.data.validation_examples else 'test'
         self.batch_size = -(-task.config.eval_batch_size // devices.count) * devices.count
         self.root = devices.replicate(jax.random.key(task.config.seed))
-        self.step = devices.map(self.run_step, in_axes=(None, None, 0, None))
+        self.compiled = functools.cache(lambda measures: devices.map(
+            functools.partial(self.run_step, measures=measures), in_axes=(None, None, 0, None)))
 
-    def run_step(self, variables, constants, batch, root):
-        """Metric sums of one batch over all devices."""
-        return self.devices.sum(self.task.eval_step(variables, constants, batch, Keys(root, 0)))
+    def step(self, split: str):
+        """The compiled step for a split: metric sums of one batch over all devices."""
+        return self.compiled(self.task.measures(split))
+
+    def run_step(self, variables, constants, batch, root, *, measures):
+        return self.devices.sum(self.task.eval_step(variables, constants, batch, Keys(root, 0), measures))
 
     def feed(self, split: str) -> data.Feed:
         if split not in self.feeds:
@@ -43,14 +48,15 @@ class Evaluation:
 
     def metrics(self, variables, constants, poll: Callable[[], None], split: str = '') -> dict[str, float]:
         """Metrics of one split; `poll` is called after every batch and may raise to leave early."""
-        feed, totals, sent = self.feed(split or self.split), None, None
+        split = split or self.split
+        feed, step, totals, sent = self.feed(split), self.step(split), None, None
         for index, valid in data.padded_batches(feed.size, self.batch_size):
             batch = feed(index) | {'valid': self.devices.split(valid)}
             # The next batch is on its way before the last one's sums are waited for.
-            sent, arrived = self.step(variables, constants, batch, self.root), sent
+            sent, arrived = step(variables, constants, batch, self.root), sent
             totals = add(totals, arrived)
             poll()
-        return self.task.summarize(add(totals, sent))
+        return metrics_of(self.task, add(totals, sent))
 
     def results(self, variables, constants, step: int, poll: Callable[[], None]) -> dict[str, Any]:
         """The contents of results.json: all metrics of the test split, and the loss on the training split."""
@@ -89,38 +95,23 @@ def numbers(results: dict[str, Any]) -> dict[str, float]:
     return {name: value for name, value in results.items() if isinstance(value, float)}
 
 
-def restore(task, workdir: pathlib.Path, devices: Devices):
-    """The averaged variables of the latest checkpoint, on all devices, and its step."""
-    variables = jax.eval_shape(task.init, jax.random.key(task.config.seed))
-    template = {'params': variables['params'], 'batch_stats': variables.get('batch_stats', {})}
-    with Checkpoints(workdir, read_only=True) as checkpoints:
-        return checkpoints.restore({'average': devices.placed(template)})['average'], checkpoints.latest_step()
 
-
-def evaluate(task, workdir: pathlib.Path) -> dict[str, Any]:
+def evaluate(task: Task, workdir: pathlib.Path) -> dict[str, Any]:
     """Restores the run in `workdir`, evaluates it on the test split, and writes results.json and pictures.
 
     Raises:
         UserError: the run cannot be restored, its data cannot be had, or `workdir` cannot be written.
     """
-    with on_first_locked(workdir):
+    with workdir_lib.locked(workdir):
         devices = Devices()
         variables, step = restore(task, workdir, devices)
         constants = devices.replicate(task.constants())
         evaluation = Evaluation(task, devices)
         results = evaluation.results(variables, constants, step, lambda: None)
 
-        def leave():
-            config_lib.write_json(workdir / config_lib.RESULTS, results)
+        def write():
+            workdir_lib.write_json(workdir / workdir_lib.RESULTS, results)
             save_images(workdir, evaluation.figures(variables))
 
-        on_first(leave)  # The others wait: who leaves early is taken for lost.
+        on_first(write)  # The others wait: a process that leaves early counts as lost.
         return results
-
-
-@contextlib.contextmanager
-def on_first_locked(workdir: pathlib.Path):
-    """The first process keeps the work directory to this run. Raises UserError as `config.locked` does."""
-    with contextlib.ExitStack() as stack:
-        on_first(lambda: stack.enter_context(config_lib.locked(workdir)))
-        yield

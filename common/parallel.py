@@ -7,7 +7,6 @@ program on its own rows of each batch; the first one also writes what the run le
 
 from collections.abc import Callable
 import contextlib
-import os
 import pathlib
 from typing import Any
 
@@ -15,18 +14,12 @@ import jax
 from jax.experimental import multihost_utils
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-import jaxlib
 import numpy as np
 
+from common import cpu
 from common.errors import PeerLost, UserError
 
 AXIS = 'batch'
-
-# Convolutions on CPU run about 1.6 times faster with this flag, which the backend reads when it is first
-# used. XLA aborts on flags that it does not know, so only the version that it was tried on gets it.
-CPU_FLAG = '--xla_cpu_experimental_ynn_fusion_type=-individual_convolution'
-if jaxlib.__version__ == '0.10.2' and 'ynn_fusion_type' not in os.environ.get('XLA_FLAGS', ''):
-    os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {CPU_FLAG}'.strip()
 
 OWN_FAULTS = ('INVALID_ARGUMENT', 'UNIMPLEMENTED')  # How JAX's messages begin.
 GONE_AFTER = 30  # Seconds without a sign of life after which the other processes give one up.
@@ -99,12 +92,8 @@ def first_before_others(action: Callable[[], Any]) -> Any:
 
 
 def run_once(function: Callable, *args):
-    """The result of a pure function of which no second call is worth compiling well.
-
-    On CPU, the initial values of a U-Net take five times as long to compile with every optimisation of XLA's.
-    """
-    options = {'xla_backend_optimization_level': 1} if jax.default_backend() == 'cpu' else {}
-    return jax.jit(function, compiler_options=options)(*args)
+    """The result of a pure function that runs once: on a CPU it is compiled with few optimisations."""
+    return jax.jit(function, compiler_options=cpu.compiler_options())(*args)
 
 
 def keep_compiled(folder: pathlib.Path) -> None:

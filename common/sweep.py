@@ -9,7 +9,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from common import config as config_lib
+from common import workdir as workdir_lib
 from common.errors import Diverged, UserError, check_choice, notice
+from common.task import Task
 from common.train import check
 
 Axes = Mapping[str, Mapping[str, Any]]  # Configuration key: short name of a value: the value.
@@ -62,8 +64,8 @@ def cells(base: ConfigDict, axes: Axes) -> dict[str, ConfigDict]:
     return found
 
 
-def run(configs: dict[str, ConfigDict], folder: pathlib.Path, make_task: Callable,
-        train: Callable[[ConfigDict, pathlib.Path], Any]) -> None:
+def run(configs: dict[str, ConfigDict], folder: pathlib.Path, make_task: Callable[[ConfigDict], Task],
+        train: Callable[[Task, pathlib.Path], Any]) -> None:
     """Trains each configuration in `folder`/NAME, unless that is finished; one that was stopped goes on.
 
     Raises:
@@ -71,17 +73,18 @@ def run(configs: dict[str, ConfigDict], folder: pathlib.Path, make_task: Callabl
         Interrupted: a signal asked to stop; the same call goes on from there.
         Diverged: some runs diverged; the others are finished.
     """
-    for config in configs.values():  # A mistake in the last one shows before the first is trained.
-        check(make_task(config))
+    tasks = {name: make_task(config) for name, config in configs.items()}
+    for task in tasks.values():  # A mistake in the last one shows before the first is trained.
+        check(task)
     diverged = []
-    for number, (name, config) in enumerate(configs.items(), 1):
+    for number, (name, task) in enumerate(tasks.items(), 1):
         workdir = folder / name
-        if finished(config, workdir):
+        if finished(task, workdir):
             notice(f'{number} of {len(configs)}: {workdir} is finished')
             continue
         notice(f'{number} of {len(configs)}: {workdir}')
         try:
-            train(config, workdir)
+            train(task, workdir)
         except Diverged as error:
             notice(f'{name} diverged: {error}')
             diverged.append(name)
@@ -90,9 +93,9 @@ def run(configs: dict[str, ConfigDict], folder: pathlib.Path, make_task: Callabl
                        'are finished')
 
 
-def finished(config: ConfigDict, workdir: pathlib.Path) -> bool:
+def finished(task: Task, workdir: pathlib.Path) -> bool:
     """Whether the last step was evaluated. Raises UserError where that was another configuration's."""
-    if not config_lib.is_finished(workdir):
+    if not workdir_lib.is_finished(workdir):
         return False
-    config_lib.check_same(config_lib.load(workdir), config, workdir)
+    workdir_lib.check_same(task, workdir)
     return True

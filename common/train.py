@@ -1,4 +1,4 @@
-"""The one training loop. It knows nothing of what it trains: that is a task's (see unet/task.py)."""
+"""The training loop. It trains any task (see common/task.py) and knows none of them."""
 
 import bisect
 import functools
@@ -16,12 +16,14 @@ import optax
 
 from common import config as config_lib
 from common import data, optimizer
+from common import workdir as workdir_lib
 from common.checkpoint import Checkpoints
 from common.errors import Diverged, Interrupted, UserError, notice
-from common.evaluate import Evaluation, numbers, on_first_locked
+from common.evaluate import Evaluation, numbers
 from common.keys import Keys
 from common.parallel import AXIS, Devices, first_before_others, is_first, keep_compiled, largest, on_first, run_once
 from common.report import figures
+from common.task import Task, metrics_of
 from common.writers import Writer, progress
 
 
@@ -33,7 +35,7 @@ class TrainState(NamedTuple):
         params, batch_stats: what the optimizer trains, and the running statistics.
         opt_state: of optax.
         average: moving average of `params` and `batch_stats`, which evaluation uses.
-        sums: metric sums since the last multiple of `log_every_steps`.
+        sums: since the last multiple of `log_every_steps`: `metrics` of the task, `grad_norm`, and `steps`.
     """
 
     step: jax.Array
@@ -45,7 +47,7 @@ class TrainState(NamedTuple):
 
 
 class StopRequest:
-    """Turns the first SIGINT or SIGTERM into a wish that the loop fulfils; the second acts at once."""
+    """Defers the first SIGINT or SIGTERM until the loop polls; the second one acts at once."""
 
     signum: int = 0
 
@@ -63,7 +65,7 @@ class StopRequest:
         notice('\nstopping: the state will be saved first; once more to leave at once')
 
     def poll(self) -> None:
-        """Raises StopAsked once a signal has come to any process; all of them must ask at the same points."""
+        """Raises StopAsked if any process has received a signal; all processes must poll at the same points."""
         if signum := largest(self.signum):
             raise StopAsked(signum)
 
@@ -75,7 +77,7 @@ class StopAsked(Exception):
         self.signum = signum
 
 
-def check(task) -> None:
+def check(task: Task) -> None:
     """Raises UserError for an optimizer or a batch that training would refuse, before data are read."""
     options = task.config.optimizer
     optimizer.create(options, optimizer.schedule(options, 1))
@@ -85,7 +87,7 @@ def check(task) -> None:
 class Trainer:
     """A task, its optimizer and the devices: what is compiled, and the state it works on."""
 
-    def __init__(self, task, feed: data.Feed, devices: Devices):
+    def __init__(self, task: Task, feed: data.Feed, devices: Devices):
         config = self.config = task.config
         self.task, self.feed, self.devices = task, feed, devices
         self.steps = data.total_steps(config, self.feed.size)
@@ -95,7 +97,7 @@ class Trainer:
         self.schedule = optimizer.schedule(config.optimizer, self.steps)
         self.optimizer = optimizer.create(config.optimizer, self.schedule)
         self.root = devices.replicate(jax.random.key(config.seed))
-        # One compiled function for each stage of training that the task names.
+        # One compiled function for each stage of training.
         self.compiled = functools.cache(lambda stage: devices.map(
             functools.partial(self.run_steps, stage=stage), in_axes=(None, None, 0, None), donate=(0,)))
 
@@ -109,22 +111,22 @@ class Trainer:
         return state._replace(sums=self.empty_sums(state, constants)), constants
 
     def empty_sums(self, state: TrainState, constants):
-        """Zeros in the shape of the metric sums of one step."""
+        """Zeros in the shape of the sums of one step."""
         batch = self.feed(np.zeros(self.devices.count, np.int32))
         keys = Keys(jax.random.key(0), 0)
         one = functools.partial(self.task.loss, stage=self.stage(0))
         _, (_, sums) = jax.eval_shape(
             jax.vmap(one, in_axes=(None, None, None, 0, None), axis_name=AXIS),
             state.params, state.batch_stats, constants, batch, keys)
-        sums = {**sums, 'grad_norm': jnp.zeros((1,)), 'steps': jnp.zeros((1,), jnp.int32)}
-        return jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), sums)
+        sums = jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), sums)
+        return {'metrics': sums, 'grad_norm': jnp.zeros(()), 'steps': jnp.zeros((), jnp.int32)}
 
     def stage(self, step: int):
-        """The stage of training that the task names for this step."""
+        """The task's stage of training at this step."""
         return self.task.stage(step / self.steps)
 
     def __call__(self, state: TrainState, constants, step: int, count: int) -> tuple[TrainState, Any]:
-        """Sends off `count` steps from `step` on; `state` is donated."""
+        """Dispatches `count` steps from `step` on; `state` is donated."""
         index = np.stack([data.batch_indices(self.config.seed, s, self.config.batch_size, self.feed.size)
                           for s in range(step, step + count)])
         return self.compiled(self.stage(step))(state, constants, self.feed(index), self.root)
@@ -143,8 +145,8 @@ class Trainer:
         loss = functools.partial(self.task.loss, stage=stage)
         (_, (batch_stats, sums)), grads = jax.value_and_grad(loss, has_aux=True)(
             state.params, state.batch_stats, constants, batch, Keys(root, state.step))
-        grads, sums = self.devices.mean(grads), self.devices.sum(sums)
-        sums |= {'grad_norm': optax.tree.norm(grads), 'steps': jnp.int32(1)}
+        grads = self.devices.mean(grads)
+        sums = {'metrics': self.devices.sum(sums), 'grad_norm': optax.tree.norm(grads), 'steps': jnp.int32(1)}
         updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         average = optimizer.update_average(state.average, {'params': params, 'batch_stats': batch_stats},
@@ -190,13 +192,11 @@ def default_dispatch() -> int:
 class Run:
     """A run in its work directory: goes on from the latest checkpoint and does what is due at each step."""
 
-    def __init__(self, task, workdir: pathlib.Path, stop: StopRequest):
+    def __init__(self, task: Task, workdir: pathlib.Path, stop: StopRequest):
         self.task, self.workdir, self.stop = task, workdir, stop
         keep_compiled(data.cache_folder() / 'compiled')
         config, devices = task.config, Devices()
         self.config = config
-        check(task)
-        on_first(lambda: config_lib.save(config, workdir))
         train_feed = data.Feed(first_before_others(lambda: task.load('train')), devices)
         self.trainer = Trainer(task, train_feed, devices)
         self.plan = Plan(config, train_feed.size, self.trainer.steps, self.trainer.stage)
@@ -212,7 +212,7 @@ class Run:
 
         self.writer = Writer(workdir, self.step)
         if self.step < self.trainer.steps:
-            on_first(lambda: (workdir / config_lib.RESULTS).unlink(missing_ok=True))
+            on_first(lambda: (workdir / workdir_lib.RESULTS).unlink(missing_ok=True))
         if not self.step:
             self.writer.start(config_lib.flatten(config), parameter_table(state.params))
         batch = config.batch_size
@@ -266,14 +266,14 @@ class Run:
         if step not in self.plan.log:
             return
         sums = self.checked(sums, step)
-        steps = sums.pop('steps')
+        steps = sums['steps']
         if not steps:
             raise self.diverged(step)
-        extra = {'grad_norm': float(sums.pop('grad_norm') / steps), 'images_per_second': self.speed(step),
+        extra = {'grad_norm': float(sums['grad_norm'] / steps), 'images_per_second': self.speed(step),
                  'learning_rate': float(self.trainer.schedule(step - 1))}
         if self.config.optimizer.skip_nonfinite:
             extra['skipped_steps'] = self.config.log_every_steps - int(steps)
-        metrics = self.task.summarize(sums)
+        metrics = metrics_of(self.task, sums['metrics'])
         self.writer.scalars(step, 'train', metrics | extra)
         self.bar.set_postfix(epoch=f'{step / self.trainer.steps * self.config.num_epochs:.1f}',
                              loss=f'{metrics["loss"]:.4g}', refresh=False)
@@ -320,7 +320,7 @@ class Run:
         results = self.evaluation.results(self.state.average, self.constants, self.step, self.stop.poll)
         if not self.writer.has(self.step, 'test'):
             self.report('test', numbers(results))
-        on_first(lambda: config_lib.write_json(self.workdir / config_lib.RESULTS, results))
+        on_first(lambda: workdir_lib.write_json(self.workdir / workdir_lib.RESULTS, results))
         return results
 
 
@@ -338,18 +338,21 @@ def parameter_table(params) -> str:
     return parameter_overview.get_parameter_overview(params, include_stats=False)
 
 
-def train(task, workdir: pathlib.Path) -> dict[str, Any]:
-    """Trains `task` in `workdir`, going on from its latest checkpoint, and returns the final results.
+def train(task: Task, workdir: pathlib.Path) -> dict[str, Any]:
+    """Trains `task` in `workdir`, resuming from its latest checkpoint, and returns the final results.
 
-    No other run is let into `workdir` meanwhile.
+    `workdir` is locked meanwhile. The runs that the configuration names are copied into it, and the copies are used.
 
     Raises:
         UserError: something in the configuration, the data or the work directory is wrong.
         Interrupted: a signal asked to stop; the state is saved.
         Diverged: loss or gradient is not finite; the last checkpoint is from before.
     """
+    check(task)
     stop = StopRequest()
-    with on_first_locked(workdir):
+    with workdir_lib.locked(workdir):
+        on_first(lambda: workdir_lib.init_workdir(task, workdir))
+        workdir_lib.use_local_copies(task.config, workdir)
         run = Run(task, workdir, stop)  # Until here there is nothing to save: a signal just ends the process.
         with stop:
             return run.go()

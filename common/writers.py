@@ -11,9 +11,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from common import config as config_lib
+from common.config import jsonable
 from common.errors import notice
 from common.parallel import is_first
+from common.workdir import write_text
 
 
 class Writer:
@@ -31,7 +32,7 @@ class Writer:
         if not self.active:
             return
         self.started = time.perf_counter() - (lines[-1].get('seconds', 0) if lines else 0)
-        config_lib.write_text(self.path, ''.join(json.dumps(line) + '\n' for line in lines))
+        write_text(self.path, ''.join(json.dumps(line) + '\n' for line in lines))
         self.tensorboard = tensorboard_writer(workdir)
 
     def __enter__(self):
@@ -55,7 +56,7 @@ class Writer:
             return
         line = {'step': step, 'split': split, **values, 'seconds': round(time.perf_counter() - self.started, 3)}
         with self.path.open('a') as file:
-            file.write(json.dumps(config_lib.jsonable(line)) + '\n')
+            file.write(json.dumps(jsonable(line)) + '\n')
             file.flush()
             os.fsync(file.fileno())  # No checkpoint may be ahead of the lines that lead to it.
         if self.tensorboard:

@@ -31,6 +31,7 @@ def get_config(variant: str = '') -> ConfigDict:
             'manual_dir': '',
             'image_size': 28,
             'validation_examples': 0,
+            'classes': tuple('0123456789'),
             'mean': (0.1307,),
             'std': (0.3081,),
         },

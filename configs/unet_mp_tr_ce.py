@@ -34,6 +34,9 @@ def get_config(variant: str = '') -> ConfigDict:
             'manual_dir': '',  # A folder of archives fetched by hand.
             'image_size': 240,
             'validation_examples': 0,  # Held out of the end of the training split.
+            'classes': ('pet', 'background', 'border'),
+            'mean': (0.45, 0.45, 0.45),  # Of the images in [0, 1]; standardised by these.
+            'std': (0.27, 0.27, 0.27),
         },
         'model': {
             'width': 32,

@@ -55,21 +55,30 @@ def initial_of(task):
     return run_once(task.init, jax.random.key(0)), task.constants()
 
 
+def save(config, workdir):
+    """Writes the configuration into `workdir`, as the start of a run does."""
+    from common import workdir as workdir_lib
+    from main import make_task
+    workdir.mkdir(parents=True, exist_ok=True)
+    workdir_lib.save_config(make_task(config), workdir)
+
+
 def save_run(task, workdir):
     """A work directory as a run leaves it, with the initial weights; returns it."""
-    from common import config as config_lib
+    from common import workdir as workdir_lib
     from common.checkpoint import Checkpoints
     variables = initial_of(task)[0]
-    config_lib.save(task.config, workdir)
-    config_lib.write_json(workdir / config_lib.RESULTS, {'finished': True})
+    workdir.mkdir(parents=True, exist_ok=True)
+    workdir_lib.save_config(task, workdir)
+    workdir_lib.write_json(workdir / workdir_lib.RESULTS, {'finished': True})
     with Checkpoints(workdir) as checkpoints:
         checkpoints.save(7, {'average': variables})
     return workdir
 
 
-def readme_code(marker):
-    """The Python block of the README that holds `marker`."""
-    text = (ROOT / 'README.md').read_text()
+def usage_code(marker):
+    """The Python block of docs/usage.md that holds `marker`."""
+    text = (ROOT / 'docs' / 'usage.md').read_text()
     code, = (block for block in re.findall(r'```python\n(.*?)```', text, re.DOTALL) if marker in block)
     return code
 
@@ -84,13 +93,14 @@ def train_steps(task, steps, *, devices=None, dispatch=1):
     for step in range(0, steps, dispatch):
         state, sums = trainer(state, constants, step, dispatch)
         sums = jax.tree.map(np.asarray, sums)
-        summaries.append(task.summarize(sums) | {'grad_norm': float(sums['grad_norm'])})
+        summaries.append(task.summarize(sums['metrics']) | {'grad_norm': float(sums['grad_norm'])})
     return trainer, state, summaries
 
 
 def stopped_run(task, workdir, step):
     """A run that gets SIGTERM once it has done `step` steps."""
     from common import train
+    from common import workdir as workdir_lib
     from common.errors import Interrupted
 
     class StoppedRun(train.Run):
@@ -99,6 +109,8 @@ def stopped_run(task, workdir, step):
             if self.step == step:
                 signal.raise_signal(signal.SIGTERM)
 
+    workdir.mkdir(parents=True, exist_ok=True)
+    workdir_lib.init_workdir(task, workdir)
     with train.StopRequest() as stop, pytest.raises(Interrupted, match=f'step {step} by SIGTERM') as caught:
         StoppedRun(task, workdir, stop).go()
     assert caught.value.signum == signal.SIGTERM

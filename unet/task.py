@@ -1,4 +1,4 @@
-"""The segmentation task: what is particular to the U-Net on Oxford-IIIT Pet, for the loop in common/train.py."""
+"""The segmentation task: what is particular to the U-Net."""
 
 import dataclasses
 import functools
@@ -10,32 +10,30 @@ from ml_collections import ConfigDict
 import numpy as np
 from PIL import Image
 
-from common import augment, data
+from common import augment
+from common.data import check_standardization, standardize
 from common.errors import UserError, check_choice
 from common.keys import Keys
 from common.parallel import AXIS
 from common.report.page import Picture
-from unet import figures, report, synthetic  # noqa: F401  (importing synthetic registers it with TFDS)
+from common.task import Task
+from configs import unet_mp_tr_ce
+from unet import data, figures, report
 from unet.losses import LOSSES
 from unet.metrics import CLASSES, confusion_matrix, summarize
 from unet.model import DOWN, UP, UNet, check_size
 
-FEATURES = {'image': (3,), 'segmentation_mask': (1,)}  # Of the data set, and their channels.
-
 
 @dataclasses.dataclass(frozen=True)
-class SegmentationTask:
-    """Implements the seam of common/train.py; every method but `load` is a pure function.
+class SegmentationTask(Task):
+    """Batches hold `image` uint8 `[B, S, S, 3]` and `labels` uint8 `[B, S, S]`."""
 
-    Batches are dictionaries: `image` uint8 `[B, S, S, 3]`, `labels` uint8 `[B, S, S]`, `index` `[B]` (of
-    the example in its split) and `valid` `[B]` (False for what only fills up an evaluation batch).
-    """
-
-    config: ConfigDict
     title = 'U-Net'
-    channels, classes, takes_labels = 3, CLASSES, False  # Of `predict`.
     curves = ('loss', 'pixel_accuracy', 'mean_iou')
-    figure_examples = 8
+
+    @classmethod
+    def defaults(cls) -> ConfigDict:
+        return unet_mp_tr_ce.get_config()
 
     def __post_init__(self):
         config = self.config
@@ -49,6 +47,7 @@ class SegmentationTask:
             raise UserError(f'the model has {self.widths} channels; it needs two levels or more, of at least 1 each: '
                             'set model.width and model.multipliers')
         augment.check_strengths('augment', config.augment)
+        check_standardization(config.data)
         for size in {config.data.image_size, config.augment.start_size or config.data.image_size}:
             check_size((size, size), len(config.model.multipliers))
         if config.augment.start_size > config.data.image_size:
@@ -69,20 +68,14 @@ class SegmentationTask:
         return UNet(self.widths, len(CLASSES), model.down, model.up, jnp.dtype(self.config.dtype), AXIS)
 
     def load(self, split: str) -> dict[str, np.ndarray]:
-        """All examples of a split, decoded and squashed to the configured size."""
-        return data.load(self.config.data, split, decode_example, FEATURES)
+        return data.load(self.config.data, split)
 
     def init(self, key: jax.Array) -> dict[str, Any]:
-        """The variables that training starts from."""
         size = 2 ** (len(self.config.model.multipliers) - 1)
         return self.model.init(key, jnp.zeros((1, size, size, 3)), train=False)
 
-    def constants(self) -> dict:
-        """Arrays that training reads and leaves alone: none."""
-        return {}
-
     def stage(self, progress: float) -> int:
-        """The image size at which to train, given the fraction of training that is behind.
+        """The image size at which to train.
 
         Sizes grow in steps of twice the smallest one that halves evenly: most of what a network learns early is
         coarse, and an image of half the size costs a quarter.
@@ -114,27 +107,26 @@ class SegmentationTask:
             image = augment.resample_image(image / 255.0, sampling)
             image = augment.random_color(color_key, image, brightness=options.brightness,
                                          contrast=options.contrast, saturation=options.saturation)
-            return standardize(image), augment.resample_labels(labels, sampling)
+            return standardize(image, self.config.data), augment.resample_labels(labels, sampling)
 
         return jax.vmap(one)(batch['image'], batch['labels'], keys.per_example('geometry', batch['index']),
                              keys.per_example('color', batch['index']))
 
     def logits(self, variables, images: jax.Array) -> jax.Array:
         """Images in `[0, 1]`, `[B, H, W, 3]`, to logits `[B, H, W, 3]`, in evaluation mode."""
-        return self.model.apply(variables, standardize(images), train=False)
+        return self.model.apply(variables, standardize(images, self.config.data), train=False)
 
     @functools.cached_property
     def compiled_logits(self):
         return jax.jit(self.logits)
 
-    def eval_step(self, variables, constants, batch, keys: Keys) -> dict[str, jax.Array]:
+    def eval_step(self, variables, constants, batch, keys: Keys, measures: None = None) -> dict[str, jax.Array]:
         """Metric sums over the valid examples of a batch, without augmentation."""
         logits = self.logits(variables, batch['image'] / 255.0)
         losses = LOSSES[self.config.loss](logits=logits, labels=batch['labels'])
         return metric_sums(losses, logits, batch['labels'], batch['valid'])
 
     def summarize(self, sums: dict[str, np.ndarray]) -> dict[str, float]:
-        """Metrics from sums over any number of batches."""
         return {'loss': float(sums['loss'] / sums['examples']), **summarize(sums['confusion'])}
 
     def figures(self, variables, examples, keys: Keys) -> dict[str, np.ndarray]:
@@ -154,7 +146,6 @@ class SegmentationTask:
                         'configuration predicts; below, the share of pixels that are wrong.', grid)]
 
     def report(self, rows) -> list[str]:
-        """What a report says of runs of this task alone, as Markdown (see common/runs.py for `rows`)."""
         return report.sections(rows)
 
     def predict(self, variables, images: jax.Array) -> jax.Array:
@@ -168,24 +159,6 @@ class SegmentationTask:
         images = {'mask': figures.indexed(mask), 'overlay': figures.photo_overlay(picture, mask)}
         return images, {'width': picture.width, 'height': picture.height,
                         'shares': dict(zip(CLASSES, shares.round(6).tolist(), strict=True))}
-
-
-def decode_example(example: dict[str, Any], size: int) -> dict[str, np.ndarray]:
-    """One TFDS example to `image` uint8 `[size, size, 3]` and `labels` uint8 `[size, size]`.
-
-    The trimap's {1, 2, 3} become {0 pet, 1 background, 2 border}. Raises UserError for other values.
-    """
-    trimap = example['segmentation_mask'][..., 0]
-    if trimap.min() < 1 or trimap.max() > len(CLASSES):
-        raise UserError(f'the mask of {data.name_of(example)} has values {np.unique(trimap)[:8]}, not only '
-                        '1, 2 and 3; mend or remove that example and prepare the data set again')
-    return {'image': data.resize_image(example['image'], size),
-            'labels': data.resize_labels(trimap, size) - np.uint8(1)}
-
-
-def standardize(images: jax.Array) -> jax.Array:
-    """`[0, 1]` to about zero mean and unit variance."""
-    return (images - 0.45) / 0.27
 
 
 def metric_sums(losses, logits, labels, valid) -> dict[str, jax.Array]:

@@ -10,36 +10,34 @@ from ml_collections import ConfigDict
 import numpy as np
 from PIL import Image
 
-from common import augment, data
+from common import augment
+from common.data import standardize
 from common.errors import UserError
 from common.keys import Keys
 from common.layers.blocks import Mode
 from common.parallel import AXIS
-from common.report.page import Picture
-from vae import figures, synthetic  # noqa: F401  (importing synthetic registers it with TFDS)
+from common.task import Task
+from configs import classifier_mnist
+from vae import data, figures
 from vae.losses import label_nll
 from vae.model import Classifier
-from vae.networks import ENCODERS, check_shape
-
-CLASSES = 10
-LABELS = tuple(map(str, range(CLASSES)))
+from vae.networks import ENCODERS
 
 
 @dataclasses.dataclass(frozen=True)
-class ClassifierTask:
-    """Implements the seam of common/train.py; every method but `load` is a pure function.
+class ClassifierTask(Task):
+    """Batches hold `image` uint8 `[B, S, S, C]` and `label` int32 `[B]`."""
 
-    Batches are dictionaries: `image` uint8 `[B, S, S, C]`, `label` int32 `[B]`, `index` and `valid` `[B]`.
-    """
-
-    config: ConfigDict
     title = 'Classifier'
-    classes, takes_labels = LABELS, False  # Of `predict`.
     curves = ('loss', 'accuracy')
     figure_examples = 64
 
+    @classmethod
+    def defaults(cls) -> ConfigDict:
+        return classifier_mnist.get_config()
+
     def __post_init__(self):
-        check_images(self.config)
+        data.check_images(self.config)
         if not 0 <= self.config.label_smoothing <= 1:
             raise UserError(f'label_smoothing is {self.config.label_smoothing}; choose it in [0, 1]')
         augment.check_strengths('augment', self.config.augment)
@@ -47,25 +45,16 @@ class ClassifierTask:
     def model(self, train: bool) -> Classifier:
         model = self.config.model
         mode = Mode(train, jnp.dtype(self.config.dtype), AXIS)
-        return Classifier(ENCODERS[model.encoder](model.width, mode), CLASSES)
+        return Classifier(ENCODERS[model.encoder](model.width, mode), len(self.classes))
 
     def load(self, split: str) -> dict[str, np.ndarray]:
-        """All examples of a split."""
-        return data.load(self.config.data, split, decode_example, {'image': (self.channels,), 'label': ()})
+        return data.load(self.config.data, split)
 
     def init(self, key: jax.Array) -> dict[str, Any]:
-        """The variables that training starts from."""
         size, channels = self.config.data.image_size, self.channels
         return self.model(train=False).init(key, jnp.zeros((1, size, size, channels)))
 
-    def constants(self) -> dict:
-        """Arrays that training reads and leaves alone: none."""
-        return {}
-
-    def stage(self, progress: float) -> None:
-        """Training has one stage."""
-
-    def loss(self, params, batch_stats, constants, batch, keys: Keys, stage: None):
+    def loss(self, params, batch_stats, constants, batch, keys: Keys, stage: None = None):
         """Mean loss over the augmented batch, with smoothed labels; the new statistics; the metric sums."""
         images = self.augment(batch, keys)
         logits, updates = self.model(train=True).apply({'params': params, 'batch_stats': batch_stats},
@@ -99,67 +88,30 @@ class ClassifierTask:
     def compiled_logits(self):
         return jax.jit(self.logits)
 
-    def eval_step(self, variables, constants, batch, keys: Keys) -> dict[str, jax.Array]:
+    def eval_step(self, variables, constants, batch, keys: Keys, measures: None = None) -> dict[str, jax.Array]:
         """Metric sums over the valid examples of a batch."""
         logits = self.logits(variables, batch['image'] / 255.0)
         return metric_sums(label_nll(logits=logits, labels=batch['label']), logits, batch['label'],
                            batch['valid'])
 
     def summarize(self, sums: dict[str, np.ndarray]) -> dict[str, float]:
-        """Metrics from sums over any number of batches."""
         return {'loss': float(sums['loss'] / sums['examples']),
                 'accuracy': float(sums['correct'] / sums['examples'])}
 
     def figures(self, variables, examples, keys: Keys) -> dict[str, np.ndarray]:
-        """The examples with what is read in them."""
+        """The examples with the predicted labels."""
         images = examples['image'] / np.float32(255)
         probabilities = np.asarray(jax.nn.softmax(self.compiled_logits(variables, images)))
         return {'predictions': figures.labelled_grid(images, examples['label'], probabilities)}
-
-    def compare(self, runs: dict[str, tuple], examples) -> list[Picture]:
-        """No picture: the numbers say it."""
-        return []
-
-    def report(self, rows) -> list[str]:
-        """Nothing that is not said of every task."""
-        return []
-
-    @property
-    def channels(self) -> int:
-        return len(self.config.data.mean)
 
     def predict(self, variables, images: jax.Array) -> jax.Array:
         """Images uint8 `[B, S, S, C]` to probabilities `[B, 10]` of the labels."""
         return jax.nn.softmax(self.logits(variables, images / 255.0))
 
     def present(self, picture: Image.Image, probabilities: np.ndarray, labels=()) -> tuple[dict, dict]:
-        """No image; the label that is read in a picture, and the probability of each."""
-        return {}, {'label': LABELS[probabilities.argmax()],
-                    'probabilities': dict(zip(LABELS, probabilities.round(6).tolist(), strict=True))}
-
-
-def decode_example(example: dict[str, Any], size: int) -> dict[str, np.ndarray]:
-    """One TFDS example to `image` uint8 `[size, size, C]` and `label` int32. Raises UserError for odd labels."""
-    if not 0 <= example['label'] < CLASSES:
-        raise UserError(f'{data.name_of(example)} has label {example["label"]}, not 0 to {CLASSES - 1}; '
-                        'mend or remove that example and prepare the data set again')
-    return {'image': data.resize_image(example['image'], size), 'label': np.int32(example['label'])}
-
-
-def check_images(config) -> None:
-    """Raises UserError where the images do not fit the network, or `mean` and `std` are not those of any."""
-    check_shape(config.model, config.data.image_size)
-    if not len(config.data.mean) == len(config.data.std) > 0 or min(config.data.std) <= 0:
-        raise UserError('data.mean and data.std need a value for each channel, those of std above 0')
-
-
-def standardize(images: jax.Array, config) -> jax.Array:
-    """`[..., C]` in `[0, 1]` to zero mean and unit variance, by `config.mean` and `config.std`."""
-    return (images - channelwise(images, config.mean)) / channelwise(images, config.std)
-
-
-def channelwise(images: jax.Array, values) -> jax.Array:
-    return jnp.asarray(values, images.dtype).reshape((1,) * (images.ndim - 1) + (-1,))
+        """No image; the predicted label, and the probability of each."""
+        return {}, {'label': self.classes[probabilities.argmax()],
+                    'probabilities': dict(zip(self.classes, probabilities.round(6).tolist(), strict=True))}
 
 
 def metric_sums(losses, logits, labels, valid) -> dict[str, jax.Array]:

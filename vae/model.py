@@ -38,7 +38,7 @@ class ConditionalVAE(nn.Module):
     encoder: nn.Module
     decoder: nn.Module
     latent: int
-    classes: int = 10
+    classes: int
 
     def setup(self):
         self.to_mu, self.to_log_var = nn.Dense(self.latent), nn.Dense(self.latent)
@@ -67,7 +67,7 @@ class ConditionalVAE(nn.Module):
                          jnp.broadcast_to(self.to_log_var(features), shape) + self.embed_log_var(labels))
 
     def decode(self, latents: jax.Array) -> jax.Array:
-        """Latents `[..., Z]` to mean images `[..., H, W, C]` in `(0, 1)`: what can be shown, and is."""
+        """Latents `[..., Z]` to mean images `[..., H, W, C]` in `(0, 1)`: displayed without clipping."""
         images = jax.nn.sigmoid(self.decoder(latents.reshape(-1, latents.shape[-1])))
         return images.reshape(*latents.shape[:-1], *images.shape[1:])
 
@@ -75,19 +75,19 @@ class ConditionalVAE(nn.Module):
         return floored(self.raw_log_scale)
 
 
-def build(config, channels: int, mode: Mode) -> ConditionalVAE:
-    """The VAE of a configuration, for images of `channels` channels."""
+def build(config, channels: int, classes: int, mode: Mode) -> ConditionalVAE:
+    """The VAE of a configuration, for images of `channels` channels and `classes` labels."""
     model = config.model
     encoder = ENCODERS[model.encoder](model.width, mode)
     decoder = DECODERS[model.encoder](model.decoder_width or model.width, channels, config.data.image_size, mode)
-    return ConditionalVAE(encoder, decoder, model.latent)
+    return ConditionalVAE(encoder, decoder, model.latent, classes)
 
 
 class Classifier(nn.Module):
     """An encoder with a linear head on its pooled features."""
 
     encoder: nn.Module
-    classes: int = 10
+    classes: int
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:

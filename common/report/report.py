@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from common.checkpoint import restore
 from common.data import Feed
 from common.errors import UserError, notice
-from common.evaluate import fixed_examples, restore
+from common.evaluate import fixed_examples
 from common.parallel import Devices
 from common.report import figures, page
 from common.report.runs import Entry, FinishedRun, comparable, differing, entries, load_all

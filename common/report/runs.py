@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 import numpy as np
 
 from common import config as config_lib
+from common import workdir as workdir_lib
 from common.errors import UserError, notice
 from common.writers import read_metrics
 
@@ -30,8 +31,8 @@ class FinishedRun(NamedTuple):
     @property
     def settings(self) -> dict[str, object]:
         """What makes the run, seeds and locations aside: its configuration, and those of the runs that it copied."""
-        configs = {f'{path.parent.name}: ': config_lib.load(path.parent)
-                   for path in sorted(self.workdir.glob(f'*/{config_lib.FILE}'))}
+        configs = {f'{path.parent.name}: ': workdir_lib.load_config(path.parent)
+                   for path in sorted(self.workdir.glob(f'*/{workdir_lib.CONFIG}'))}
         return {f'{prefix}{name}': value for prefix, config in {'': self.config, **configs}.items()
                 for name, value in config_lib.flatten(config).items()
                 if name != 'seed' and not config_lib.is_location(name)}
@@ -80,18 +81,18 @@ def load_all(workdirs: list[str], make_task: Callable) -> list[FinishedRun]:
 def load(workdir: pathlib.Path, make_task: Callable) -> FinishedRun:
     """Reads one work directory. Raises UserError where there is no finished run, or a damaged one."""
     try:
-        results = json.loads((workdir / config_lib.RESULTS).read_text())
+        results = json.loads((workdir / workdir_lib.RESULTS).read_text())
         metrics = read_metrics(workdir)
         if not ({'split', 'num_examples', 'step'} <= set(results)
                 and all({'split', 'step'} <= set(line) for line in metrics)):
             raise ValueError('a split or a step is missing')
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(f'it has no {config_lib.RESULTS}; train it to the end') from error
+        raise UserError(f'it has no {workdir_lib.RESULTS}; train it to the end') from error
     except (ValueError, TypeError, OSError) as error:
-        raise UserError(f'{config_lib.RESULTS} or metrics.jsonl is damaged ({error})') from error
-    if not config_lib.is_finished(workdir):
+        raise UserError(f'{workdir_lib.RESULTS} or metrics.jsonl is damaged ({error})') from error
+    if not workdir_lib.is_finished(workdir):
         raise UserError(f'it was measured at step {results["step"]}, before its end; train it to the end')
-    return FinishedRun(workdir.name, workdir, make_task(config_lib.load(workdir)), results, metrics)
+    return FinishedRun(workdir.name, workdir, make_task(workdir_lib.load_config(workdir)), results, metrics)
 
 
 def comparable(run: FinishedRun) -> tuple:

@@ -10,7 +10,7 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 
-from common import config as config_lib
+from common import workdir as workdir_lib
 from common.errors import UserError
 from common.serving.predict import Predictor
 
@@ -30,7 +30,7 @@ def export(predictor: Predictor, folder: pathlib.Path) -> pathlib.Path:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / 'model.jax_export').write_bytes(exported.serialize())
         np.savez(folder / 'parameters.npz', **traverse_util.flatten_dict(variables, sep='/'))
-        config_lib.write_json(folder / 'model.json', describe(predictor) | {
+        workdir_lib.write_json(folder / 'model.json', describe(predictor) | {
             'inputs': [str(shape) for shape in exported.in_avals],
             'outputs': [str(shape) for shape in exported.out_avals],
             'platforms': exported.platforms, 'jax': jax.__version__})

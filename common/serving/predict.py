@@ -9,10 +9,10 @@ import jax
 import numpy as np
 from PIL import Image, ImageOps
 
-from common import config as config_lib
 from common import data
+from common import workdir as workdir_lib
+from common.checkpoint import restore
 from common.errors import Incomplete, UserError
-from common.evaluate import restore
 from common.parallel import Devices
 from common.serving import photos
 from common.writers import progress
@@ -103,7 +103,7 @@ def load(workdir: str | pathlib.Path, make_task: Callable) -> Predictor:
         UserError: the work directory holds no run or no checkpoint, or a damaged one.
     """
     workdir = pathlib.Path(workdir)
-    task = make_task(config_lib.load(workdir))
+    task = make_task(workdir_lib.load_config(workdir))
     variables, step = restore(task, workdir, Devices())
     return Predictor(task, jax.device_put(jax.tree.map(np.asarray, variables)), step)  # On one device.
 

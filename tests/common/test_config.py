@@ -1,6 +1,5 @@
 """The configuration files, and what a work directory remembers of its own."""
 
-import errno
 import importlib
 import json
 import pathlib
@@ -12,11 +11,13 @@ import numpy as np
 import pytest
 
 from common import config as config_lib
+from common import workdir as workdir_lib
 from common.errors import UserError
 from common.keys import Keys
 from common.parallel import AXIS
 from common.report import runs
 import main
+from tests.helpers import save
 import vae.task
 
 ALL = sorted(path.stem for path in (pathlib.Path(main.__file__).parent / 'configs').glob('*_*.py')
@@ -94,20 +95,30 @@ def test_sizes_and_weights_are_those_of_the_reference():
 @pytest.mark.parametrize('key, value', [
     ('batch_size', '16'), ('model.multipliers', 4), ('model.multipliers', ['a']), ('augment.flip', None)])
 def test_value_of_another_type_is_named(config, tmp_path, key, value):
-    config_lib.save(config, tmp_path)
+    save(config, tmp_path)
     stored = json.loads((tmp_path / 'config.json').read_text())
     section, _, name = key.rpartition('.')
     (stored[section] if section else stored)[name] = value
     (tmp_path / 'config.json').write_text(json.dumps(stored))
     with pytest.raises(UserError, match=re.escape(f'{key} is {value!r}; it must be like')):
-        main.make_task(config_lib.load(tmp_path))
+        main.make_task(workdir_lib.load_config(tmp_path))
 
 
 @pytest.mark.parametrize('key', ['optimizer.skip_nonfinite', 'model.down', 'batch_size'])
-def test_missing_key_is_named(config, key):
+def test_missing_key_gets_its_default_with_a_notice(config, key, capsys):
     section, _, name = key.rpartition('.')
     del (config[section] if section else config)[name]
-    with pytest.raises(UserError, match=f'lacks {key}'):
+    config_lib.notice_once.cache_clear()
+    task = main.make_task(config)
+    default = config_lib.flatten(task.defaults())[key]
+    assert config_lib.flatten(task.config)[key] == default
+    assert capsys.readouterr().err == f'the configuration lacks {key} (now {default!r}): taken from the defaults\n'
+
+
+def test_unknown_key_is_named(config):
+    with config.unlocked():
+        config.model.depth = 3
+    with pytest.raises(UserError, match="unknown key 'model.depth'"):
         main.make_task(config)
 
 
@@ -122,75 +133,6 @@ def test_files_differ_in_what_their_names_say():
 def test_unknown_variant_is_refused(file):
     with pytest.raises(UserError, match="'tiny'; choose one of .*demo"):
         importlib.import_module(f'configs.{file}').get_config('tiny')
-
-
-def test_config_survives_its_work_directory(config, tmp_path):
-    config_lib.save(config, tmp_path / 'runs' / 'one')
-    assert config_lib.flatten(config_lib.load(tmp_path / 'runs' / 'one')) == config_lib.flatten(config)
-
-
-def test_work_directory_of_another_config_is_refused(config, tmp_path):
-    config_lib.save(config, tmp_path)
-    (tmp_path / 'checkpoints' / '5').mkdir(parents=True)
-    config.model.width = 6
-    with pytest.raises(UserError, match='another configuration: model.width was 4 and is now 6.*--workdir'):
-        config_lib.save(config, tmp_path)
-    assert config_lib.load(tmp_path).model.width == 4
-
-
-def test_work_directory_without_a_checkpoint_takes_another_config(config, tmp_path):
-    config_lib.save(config, tmp_path)
-    config.model.width = 6
-    config_lib.save(config, tmp_path)
-    assert config_lib.load(tmp_path).model.width == 6
-
-
-@pytest.mark.parametrize('key', ['dir', 'manual_dir'])
-def test_data_may_have_moved(config, tmp_path, key):
-    config_lib.save(config, tmp_path)
-    (tmp_path / 'checkpoints' / '5').mkdir(parents=True)
-    config.data[key] = '/elsewhere'
-    config_lib.save(config, tmp_path)
-    assert config_lib.load(tmp_path).data[key] == '/elsewhere'
-
-
-@pytest.mark.parametrize('text', ['{"seed": 0', '', '[]', b'\xff\xfe'])
-def test_damaged_config_is_named_in_one_line(tmp_path, text):
-    (tmp_path / 'config.json').write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(UserError, match='config.json cannot be read') as caught:
-        config_lib.load(tmp_path)
-    assert '\n' not in str(caught.value)
-
-
-def test_work_directory_without_a_run_is_named(tmp_path):
-    with pytest.raises(UserError, match='holds no run.*--workdir'):
-        config_lib.load(tmp_path)
-
-
-def test_work_directory_that_cannot_be_written_is_named(config, tmp_path):
-    (tmp_path / 'file').touch()
-    with pytest.raises(UserError, match='cannot write to .*--workdir'):
-        config_lib.save(config, tmp_path / 'file' / 'run')
-
-
-def test_file_system_without_locks_is_told_and_used(tmp_path, monkeypatch, capsys):
-    def refuse(*_):
-        raise OSError(errno.ENOLCK, 'No locks available')
-
-    monkeypatch.setattr(config_lib.fcntl, 'flock', refuse)
-    with config_lib.locked(tmp_path):
-        assert 'without locks' in capsys.readouterr().err
-
-
-def test_half_written_checkpoint_binds_the_work_directory_to_nothing(config, tmp_path):
-    config_lib.save(config, tmp_path)
-    (tmp_path / 'checkpoints' / '4.orbax-checkpoint-tmp').mkdir(parents=True)
-    config.seed += 1
-    config_lib.save(config, tmp_path)
-    (tmp_path / 'checkpoints' / '4').mkdir()
-    config.seed += 1
-    with pytest.raises(UserError, match='belongs to another configuration'):
-        config_lib.save(config, tmp_path)
 
 
 @pytest.mark.parametrize('change, message', [

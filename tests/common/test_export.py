@@ -13,7 +13,7 @@ import pytest
 from common.errors import UserError
 from common.serving import export, predict
 from main import make_task
-from tests.helpers import readme_code, save_run
+from tests.helpers import save_run, usage_code
 
 ALONE = 'import sys\nassert not {"common", "unet", "vae", "flax", "orbax"} & {*sys.modules}\n'
 
@@ -32,7 +32,7 @@ def test_lines_of_the_readme_compute_the_same_in_a_fresh_process(config, tmp_pat
     export.export(predictor, workdir / 'export')
     picture = np.random.default_rng(0).integers(0, 256, (48, 32, 3), np.uint8)
     Image.fromarray(picture).save(tmp_path / 'photo.jpg', quality=95)
-    run_alone(readme_code('export.deserialize') + 'np.save("probabilities.npy", probabilities)\n', tmp_path)
+    run_alone(usage_code('export.deserialize') + 'np.save("probabilities.npy", probabilities)\n', tmp_path)
     with Image.open(tmp_path / 'photo.jpg') as photo:
         np.testing.assert_allclose(np.load(tmp_path / 'probabilities.npy'), predictor([photo]), atol=1e-6)
 

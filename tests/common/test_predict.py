@@ -11,11 +11,10 @@ from PIL import Image
 import pytest
 
 from common import cli
-from common import config as config_lib
 from common.errors import Incomplete, UserError
 from common.serving import photos, predict
 from main import make_task
-from tests.helpers import readme_code, save_run
+from tests.helpers import save, save_run, usage_code
 from unet.task import SegmentationTask
 
 RED, GREEN, BLUE = np.eye(3, dtype=np.uint8) * 255
@@ -214,7 +213,7 @@ def test_classifier_says_the_label(vae_runs):
 
 
 def test_run_without_a_checkpoint_is_refused(config, tmp_path):
-    config_lib.save(config, tmp_path)
+    save(config, tmp_path)
     with pytest.raises(UserError, match='there is no checkpoint'):
         predict.load(tmp_path, make_task)
 
@@ -224,5 +223,5 @@ def test_lines_of_the_readme(config, tmp_path, monkeypatch):
     flag().save(tmp_path / 'photo.jpg')
     monkeypatch.chdir(tmp_path)
     names = {}
-    exec(readme_code('predict.load('), names)
+    exec(usage_code('predict.load('), names)
     assert names['probabilities'].shape == (1, 16, 16, 3)

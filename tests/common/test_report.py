@@ -6,11 +6,12 @@ import re
 import numpy as np
 import pytest
 
-from common import config as config_lib
+from common import workdir as workdir_lib
 from common.errors import UserError
 from common.report import page, report, runs
 from configs import unet_mp_tr_ce, vae_mnist
 import main
+from tests.helpers import save
 
 
 def make_run(folder, name, accuracy=0.9, step=9, examples=13, config=None, **overrides):
@@ -18,10 +19,10 @@ def make_run(folder, name, accuracy=0.9, step=9, examples=13, config=None, **ove
     config = config or unet_mp_tr_ce.get_config('demo')
     config.update_from_flattened_dict({key.replace('__', '.'): value for key, value in overrides.items()})
     workdir = folder / name
-    config_lib.save(config, workdir)
+    save(config, workdir)
     classes = ('pet', 'background', 'border')
     per_class = {f'{metric}/{label}': 0.5 for metric in ('iou', 'dice') for label in classes}
-    config_lib.write_json(workdir / 'results.json', {
+    workdir_lib.write_json(workdir / 'results.json', {
         'split': 'test', 'num_examples': examples, 'step': step, 'finished': True, 'loss': 0.3, 'train_loss': 0.2,
         'pixel_accuracy': accuracy, 'mean_iou': accuracy - 0.2, 'mean_dice': 0.8, **per_class})
     lines = [{'step': s, 'split': split, 'loss': 1 / s, 'pixel_accuracy': 0.5, 'mean_iou': 0.4,
@@ -119,7 +120,7 @@ def test_what_is_no_finished_run_is_left_out_in_a_line_each(tmp_path, capsys):
     good, unfinished, measured, damaged, foreign, old, odd = (make_run(tmp_path, name) for name in (
         'good', 'unfinished', 'measured', 'damaged', 'foreign', 'old', 'odd'))
     results = json.loads((measured / 'results.json').read_text())
-    config_lib.write_json(measured / 'results.json', results | {'finished': False})  # By --mode=eval, on the way.
+    workdir_lib.write_json(measured / 'results.json', results | {'finished': False})  # By --mode=eval, on the way.
     (unfinished / 'results.json').unlink()
     (damaged / 'results.json').write_text('{"step": ')
     (foreign / 'config.json').write_text('{"task": "poetry"}')
@@ -200,7 +201,7 @@ def test_vae_stands_beside_the_reference_with_what_a_wrong_label_does(tmp_path):
                'reconstruction': -610.0,
                'kl': 29.0, 'label_loss': 3.0, 'swap_accuracy/judge': 0.91, 'style/slant/kept': 0.8,
                'style/slant/shuffled': 0.01}
-    config_lib.write_json(workdir / 'results.json', results)
+    workdir_lib.write_json(workdir / 'results.json', results)
     run, = read(workdir)
     text = '\n'.join(run.task.report(runs.entries([run])))
     assert cells_of(text, 'KL divergence') == [['KL divergence', '30', '29.00']]

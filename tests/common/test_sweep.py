@@ -11,11 +11,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from common import config as config_lib
 from common import sweep
+from common import workdir as workdir_lib
 from common.errors import Diverged, Interrupted, UserError
 from configs import sweep_unet, vae_mnist
 import main
+from tests.helpers import save
 
 ROOT = pathlib.Path(main.__file__).parent
 FILE = f'{ROOT}/configs/sweep_unet.py'
@@ -33,8 +34,8 @@ def flag(config=None, path=FILE, **overrides):
 
 def fake_train(config, workdir):
     """Leaves what a finished run leaves."""
-    config_lib.save(config, workdir)
-    config_lib.write_json(workdir / 'results.json', {'finished': True})
+    save(config, workdir)
+    workdir_lib.write_json(workdir / 'results.json', {'finished': True})
 
 
 def test_whole_design_has_eight_cells_a_seed_and_seeds_change_last():
@@ -89,7 +90,7 @@ def test_finished_runs_are_skipped_and_others_done(config, tmp_path):
     sweep.run(configs, tmp_path, main.make_task, train)
     assert done == [*NAMES[:3], *NAMES[2:]]
     # Measured on the way, before its end.
-    config_lib.write_json(tmp_path / 'ce_seed0' / 'results.json', {'finished': False})
+    workdir_lib.write_json(tmp_path / 'ce_seed0' / 'results.json', {'finished': False})
     (tmp_path / 'ce_seed1' / 'results.json').write_text('{')
     sweep.run(configs, tmp_path, main.make_task, train)
     assert done[5:] == ['ce_seed0', 'ce_seed1']

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common import config as config_lib
 from common import data, evaluate, train
+from common import workdir as workdir_lib
 from common.errors import Diverged, UserError
 from common.parallel import Devices
 from common.writers import read_metrics
@@ -126,7 +126,7 @@ def test_other_configuration_is_refused_and_the_run_left_alone(straight_run, con
     config.optimizer.learning_rate = 0.5
     with pytest.raises(UserError, match='optimizer.learning_rate was 0.012 and is now 0.5'):
         train.train(make_tiny_task(config), workdir)
-    assert config_lib.load(workdir).optimizer.learning_rate == 0.012
+    assert workdir_lib.load_config(workdir).optimizer.learning_rate == 0.012
 
 
 def test_number_of_devices_changes_nothing_but_rounding(config):
@@ -162,8 +162,8 @@ def test_whole_run_in_dispatches_of_several_steps_is_the_same_run(straight_run, 
 
 def test_evaluation_on_the_way_does_not_make_a_run_finished(growing_task, tmp_path):
     stopped_run(growing_task, tmp_path, 4)
-    assert not evaluate.evaluate(growing_task, tmp_path)['finished'] and not config_lib.is_finished(tmp_path)
-    assert train.train(growing_task, tmp_path)['finished'] and config_lib.is_finished(tmp_path)
+    assert not evaluate.evaluate(growing_task, tmp_path)['finished'] and not workdir_lib.is_finished(tmp_path)
+    assert train.train(growing_task, tmp_path)['finished'] and workdir_lib.is_finished(tmp_path)
 
 
 def test_dispatches_stop_where_the_host_has_work(config):
@@ -320,7 +320,7 @@ def test_relative_work_directory(config, tmp_path, monkeypatch):
 
 
 def test_work_directory_belongs_to_one_run_at_a_time(tiny_task, tmp_path):
-    with config_lib.locked(tmp_path), pytest.raises(UserError, match='another run is at work'):
+    with workdir_lib.locked(tmp_path), pytest.raises(UserError, match='another run is at work'):
         train.train(tiny_task, tmp_path)
 
 

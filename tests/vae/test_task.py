@@ -8,15 +8,16 @@ import numpy as np
 import optax
 import pytest
 
-from common import config as config_lib
 from common import data, evaluate, train
+from common import workdir as workdir_lib
+from common.data import standardize
 from common.errors import UserError
 from common.keys import Keys
 from common.parallel import AXIS, Devices
 from configs import classifier_mnist, vae_mnist
 from tests.helpers import initial_of, metric_lines, saved_arrays, stopped_run, train_steps
 from vae import losses
-from vae.classifier import ClassifierTask, standardize
+from vae.classifier import ClassifierTask
 from vae.model import Posterior
 from vae.task import VAETask
 
@@ -175,7 +176,7 @@ def test_classifier_reads_the_picture_that_is_compared_standardised_its_own_way(
     config.update({'swap_weight': 0.0, 'show': {'scale': 0.0, 'shift': 0.0, 'noise': 0.0}})
     task = VAETask(config)
     (variables, constants), batch = initial_of(task), batch_of(task)
-    reader = task.readers['classifier']
+    reader = task.classifiers['frozen']
     reader.config.data.update({'mean': (0.4,), 'std': (0.7,)})
     give(task, monkeypatch, batch['label'])
     sums = loss_sums(task, (variables, constants), batch)
@@ -186,13 +187,13 @@ def test_classifier_reads_the_picture_that_is_compared_standardised_its_own_way(
 
     pixels = batch['image'] / 255.0
     shown = jax.vmap(means, axis_name=AXIS)(standardize(pixels, config.data)[None])[0]
-    logits = reader.model(train=False).apply(constants['classifier'], (shown - 0.4) / 0.7)
+    logits = reader.model(train=False).apply(constants['frozen'], (shown - 0.4) / 0.7)
     nll = -np.take_along_axis(np.asarray(jax.nn.log_softmax(logits)), np.asarray(batch['label'])[:, None], axis=1)
     assert sums['label_loss'] == pytest.approx(config.label_weight * nll.sum(), rel=1e-4)
     scale = np.exp(losses.floored(variables['params']['raw_log_scale']))
     likelihood = jax.scipy.stats.norm.logpdf((pixels - 0.1307) / 0.3081, (shown - 0.1307) / 0.3081, scale)
     assert sums['reconstruction'] == pytest.approx(float(likelihood.sum()), rel=1e-4)
-    assert any(np.any(x) for x in jax.tree.leaves(constants['classifier']['batch_stats']))
+    assert any(np.any(x) for x in jax.tree.leaves(constants['frozen']['batch_stats']))
 
 
 def test_decoder_learns_from_the_frozen_classifier(config):
@@ -224,7 +225,7 @@ def test_swaps_are_counted_as_numpy_counts_them(task, initial):
         as_labels = task.predict(variables, jnp.stack([image] * 10), jnp.arange(10))
         assert 0 <= as_labels.min() < 0.1 and 0.9 < as_labels.max() <= 1
         for metric, name in (('frozen', 'classifier'), ('judge', 'judge')):
-            read = np.asarray(task.readers[name].logits(constants[name], as_labels)).argmax(-1)
+            read = np.asarray(task.classifiers[name].logits(constants[name], as_labels)).argmax(-1)
             right[metric] += read[label] == label
             original[metric] += np.sum(np.delete(read, label) == label)
             given[metric] += (read == np.arange(10)) & (np.arange(10) != label)
@@ -286,10 +287,10 @@ def test_importance_bound_of_one_sample_is_an_elbo_and_more_samples_raise_it(con
 
 def test_run_leaves_the_classifier_alone_and_its_workdir_is_enough(config, vae_runs, tmp_path):
     workdir = tmp_path / 'run'
-    config_lib.adopt(config, workdir)
-    config_lib.at_home(config, workdir)
-    assert config.classifier_workdir == str(workdir / 'classifier')
     task = VAETask(config)
+    workdir_lib.init_workdir(task, workdir)
+    workdir_lib.use_local_copies(config, workdir)
+    assert config.classifier_workdir == str(workdir / 'classifier')
     with train.StopRequest() as stop:
         run = train.Run(task, workdir, stop)
         results = run.go()
@@ -299,7 +300,7 @@ def test_run_leaves_the_classifier_alone_and_its_workdir_is_enough(config, vae_r
         assert copy and copy == original
     trained = {path[0].key for path, _ in jax.tree_util.tree_leaves_with_path(run.state.params)}
     assert trained == {'encoder', 'to_mu', 'to_log_var', 'decoder', 'embed_mu', 'embed_log_var', 'raw_log_scale'}
-    stored = config_lib.load(workdir)
+    stored = workdir_lib.load_config(workdir)
     assert evaluate.evaluate(VAETask(stored), workdir) == results
     assert {'swaps.png', 'reconstructions.png', 'wrong_labels.png', 'samples.png', 'interpolation.png',
             'curves.png'} <= {path.name for path in (workdir / 'figures').iterdir()}

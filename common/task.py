@@ -1,0 +1,142 @@
+"""The contract between a task and everything that uses one: training, evaluation, prediction, export, report, page.
+
+A task says what is particular to one kind of model. `common` calls only what is written here, and knows no task;
+main.py lists the tasks there are. Everything but `load` and `constants` is a pure function: it may be compiled.
+"""
+
+import abc
+from collections.abc import Hashable, Mapping
+import dataclasses
+from typing import Any, ClassVar
+
+import jax
+from ml_collections import ConfigDict
+import numpy as np
+from PIL import Image
+
+from common.errors import UserError
+from common.keys import Keys
+
+Arrays = dict[str, Any]  # Name to array.
+Variables = dict[str, Any]  # `params` and `batch_stats`, as Flax has them.
+
+
+@dataclasses.dataclass(frozen=True)
+class Task(abc.ABC):
+    """What is particular to one kind of model. Methods that are not abstract have defaults and are optional.
+
+    A batch is a dictionary of arrays whose first axis is the examples of one device, B: those that `load` returns,
+    `index` int32 `[B]` (the place of each example in its split) and, in evaluation, `valid` bool `[B]` (False for
+    examples that only fill up the last batch). Losses and metric sums are per device; the caller averages gradients
+    and adds sums over devices (the mapped axis is `common.parallel.AXIS`).
+
+    Attributes:
+        config: the complete configuration. `__post_init__` raises UserError for values that do not fit.
+        title: the name of the kind of model, for reports.
+        curves: the metrics to plot.
+        figure_examples: how many test examples `figures` and `compare` are given.
+        takes_labels: whether `predict` takes a label for each image.
+    """
+
+    config: ConfigDict
+    title: ClassVar[str]
+    curves: ClassVar[tuple[str, ...]] = ('loss',)
+    figure_examples: ClassVar[int] = 8
+    takes_labels: ClassVar[bool] = False
+
+    @classmethod
+    @abc.abstractmethod
+    def defaults(cls) -> ConfigDict:
+        """A configuration with every key that the task reads, and the value a key has where a stored one lacks it."""
+
+    # Data and initial values.
+
+    @abc.abstractmethod
+    def load(self, split: str) -> dict[str, np.ndarray]:
+        """All examples of 'train', 'validation' or 'test', stacked along the first axis: images as uint8."""
+
+    @abc.abstractmethod
+    def init(self, key: jax.Array) -> Variables:
+        """The initial variables: `params`, which the optimizer trains, and `batch_stats`."""
+
+    def constants(self) -> Arrays:
+        """Arrays that `loss` and `eval_step` read and nothing changes, such as frozen classifiers."""
+        return {}
+
+    # Training.
+
+    def stage(self, progress: float) -> Hashable:
+        """The stage of training at `progress` in [0, 1); the step is compiled once for each stage."""
+        return None
+
+    @abc.abstractmethod
+    def loss(self, params, batch_stats, constants: Arrays, batch: Arrays, keys: Keys, stage: Hashable):
+        """The loss of a training batch.
+
+        Returns:
+            The scalar to minimise (a mean over examples), and a pair: the new `batch_stats`, and metric sums, a
+            dictionary of arrays that `summarize` understands.
+        """
+
+    # Evaluation.
+
+    def measures(self, split: str) -> Hashable:
+        """What `eval_step` is to measure on a split; the step is compiled once for each value."""
+        return None
+
+    @abc.abstractmethod
+    def eval_step(self, variables: Variables, constants: Arrays, batch: Arrays, keys: Keys,
+                  measures: Hashable) -> Arrays:
+        """Metric sums over the valid examples of a batch, in evaluation mode: numerators and counts, never means."""
+
+    @abc.abstractmethod
+    def summarize(self, sums: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Metrics from sums over any number of batches, of `loss` or of `eval_step`; one of them is named 'loss'."""
+
+    def figures(self, variables: Variables, examples: Arrays, keys: Keys) -> dict[str, np.ndarray]:
+        """Pictures of `figure_examples` test examples, by name: uint8 `[height, width, 3]`."""
+        return {}
+
+    # Reports. `rows` are entries of common/report/runs.py, all of this task and measured on the same examples.
+
+    def report(self, rows) -> list[str]:
+        """Markdown lines with what a report says of this kind of model alone."""
+        return []
+
+    def compare(self, runs: Mapping[str, tuple['Task', Variables]], examples: Arrays) -> list:
+        """Pictures (common/report/page.py) of the same test examples by several runs, by name."""
+        return []
+
+    # Prediction, export and the web page.
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of their numbers."""
+        return tuple(self.config.data.classes)
+
+    @property
+    def channels(self) -> int:
+        """Channels of an image: 1 or 3."""
+        return len(self.config.data.mean)
+
+    def predict(self, variables: Variables, images: jax.Array, labels: jax.Array | None = None) -> jax.Array:
+        """Images uint8 `[B, S, S, channels]`, and labels int32 `[B]` if `takes_labels`, to outputs `[B, ...]`."""
+        raise UserError(f'{self.title} does not predict for pictures')
+
+    def present(self, picture: Image.Image, output: np.ndarray, labels=()) -> tuple[dict[str, Image.Image], dict]:
+        """What to show of a prediction: images to save, by name, and a record of values for JSON.
+
+        Args:
+            picture: the picture as it was given, RGB, upright.
+            output: what `predict` returned for it; if `takes_labels`, stacked `[labels, ...]`.
+            labels: the labels that were asked for, as numbers.
+        """
+        raise UserError(f'{self.title} does not predict for pictures')
+
+
+def metrics_of(task: Task, sums: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """`task.summarize(sums)`. Raises TypeError where that has no 'loss', which logs and results need."""
+    metrics = task.summarize(sums)
+    if 'loss' not in metrics:
+        raise TypeError(f"{type(task).__name__}.summarize returned {sorted(metrics)}; one of them must be 'loss'")
+    return metrics

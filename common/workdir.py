@@ -1,0 +1,217 @@
+"""A work directory: its configuration, its lock, its copies of other runs, and whether its run is finished."""
+
+from collections.abc import Callable, Iterator, Mapping
+import contextlib
+import errno
+import fcntl
+import json
+import pathlib
+import shutil
+
+from ml_collections import ConfigDict
+
+from common.checkpoint import last_step
+from common.config import completed, differences, jsonable
+from common.errors import UserError, notice
+from common.parallel import on_first
+from common.task import Task
+
+CONFIG, RESULTS = 'config.json', 'results.json'
+CANNOT_WRITE = (errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOSPC, errno.ENOTDIR, errno.EPERM,
+                errno.EROFS)
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+# Reading.
+
+def load_config(workdir: pathlib.Path) -> ConfigDict:
+    """The stored configuration, with paths to the copies in `workdir`. Raises UserError where there is none."""
+    path = workdir / CONFIG
+    try:
+        values = json.loads(path.read_text())
+        if not isinstance(values, dict):
+            raise ValueError('it is not an object')
+    except FileNotFoundError as error:
+        raise UserError(f'{workdir} holds no run ({path} is missing); name the work directory of one with '
+                        '--workdir, or train first') from error
+    except (ValueError, OSError) as error:
+        raise UserError(f'{path} cannot be read ({error}); restore it from a copy') from error
+    config = ConfigDict(values)
+    use_local_copies(config, workdir)
+    return config
+
+
+def load_matching(config: ConfigDict | None, workdir: pathlib.Path, make_task: Callable[[ConfigDict], Task]) -> Task:
+    """The task of the run in `workdir`; where `config` is given, with the locations that it names.
+
+    Raises:
+        UserError: there is no run, or `config` differs from the run's configuration.
+    """
+    stored = load_config(workdir)
+    if config is None:
+        return make_task(stored)
+    task = make_task(config)
+    check_same(task, workdir)
+    warn_stale_copies(task.config, workdir)
+    use_local_copies(task.config, workdir)
+    return task
+
+
+def check_same(task: Task, workdir: pathlib.Path) -> None:
+    """Raises UserError naming what differs between the run in `workdir` and a task, apart from locations."""
+    stored = load_config(workdir)
+    if stored.get('task') == task.config.task:
+        stored = completed(stored, task.defaults())
+    differing = differences(stored, task.config)
+    if differing:
+        raise UserError(f'{workdir} belongs to another configuration: {"; ".join(differing[:5])}'
+                        f'{"; and more" if len(differing) > 5 else ""}. Choose another --workdir')
+
+
+def is_finished(workdir: pathlib.Path) -> bool:
+    """Whether the run's last step was evaluated. False where results.json is damaged: training evaluates again."""
+    try:
+        return json.loads((workdir / RESULTS).read_text())['finished']
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError):
+        return False
+
+
+# Making one.
+
+@contextlib.contextmanager
+def locked(workdir: pathlib.Path) -> Iterator[None]:
+    """Keeps a work directory to this run, made where it is missing; only the first process locks.
+
+    Raises:
+        UserError: another run is at work in it, or it cannot be written.
+    """
+    with contextlib.ExitStack() as stack:
+        on_first(lambda: stack.enter_context(lock(workdir)))
+        yield
+
+
+@contextlib.contextmanager
+def lock(workdir: pathlib.Path) -> Iterator[None]:
+    """Holds a lock on WORKDIR/lock. Raises UserError as `locked`."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        with (workdir / 'lock').open('w') as file:
+            lock_file(file, workdir)
+            yield
+    except OSError as error:
+        if error.errno not in CANNOT_WRITE and not isinstance(error, shutil.Error):
+            raise
+        reason = error.strerror or str(error)[-150:]
+        raise UserError(f'no access to {error.filename or workdir} ({reason}); mend that and start again, or choose '
+                        'another --workdir') from error
+
+
+def lock_file(file, workdir: pathlib.Path) -> None:
+    """Locks an open file until it is closed. Raises UserError if another process holds the lock."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UserError(f'another run is at work in {workdir}; wait for it, or train with another --workdir') from error
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        notice(f'{workdir} is on a file system without locks: start no second run there')
+
+
+def init_workdir(task: Task, workdir: pathlib.Path) -> None:
+    """Writes the task's configuration and copies the runs that it names; call it inside `locked`.
+
+    Raises:
+        UserError: the work directory has a checkpoint of another configuration; or a run that the configuration names
+            is not there, not finished, or its copy is gone.
+    """
+    save_config(task, workdir)
+    copy_runs(task.config, workdir)
+    warn_stale_copies(task.config, workdir)
+
+
+def save_config(task: Task, workdir: pathlib.Path) -> None:
+    """Writes config.json. Raises UserError if `workdir` has a checkpoint of another configuration."""
+    if last_step(workdir) is not None:
+        check_same(task, workdir)
+    write_text(workdir / CONFIG, task.config.to_json_best_effort(indent=2, sort_keys=True) + '\n')
+
+
+# Copies of the runs that a configuration names with `NAME_workdir`: they live in WORKDIR/NAME.
+
+def copies(config: ConfigDict, workdir: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Where the copies live, by the keys that name the runs."""
+    return {key: workdir / key.removesuffix('_workdir') for key in config if key.endswith('_workdir')}
+
+
+def use_local_copies(config: ConfigDict, workdir: pathlib.Path) -> None:
+    """Points every `NAME_workdir` of `config` to its copy in `workdir`, where there is one."""
+    for key, copy in copies(config, workdir).items():
+        if (copy / CONFIG).exists():
+            config[key] = str(copy)
+
+
+def copy_runs(config: ConfigDict, workdir: pathlib.Path) -> None:
+    """Copies the runs that `config` names into `workdir`; once training has begun, the copies are kept.
+
+    Raises:
+        UserError: one of the runs is not finished; or training has begun and the copy is gone.
+    """
+    targets = copies(config, workdir)
+    if last_step(workdir) is not None:
+        for copy in targets.values():
+            if not (copy / CONFIG).exists():
+                raise UserError(f'{copy}, with which this run was begun, is gone; restore it, or choose another '
+                                '--workdir')
+        return
+    for key, copy in targets.items():
+        source = named_run(config, key)
+        if source.resolve() == copy.resolve():
+            continue
+        if not is_finished(source):
+            raise UserError(f'{key}: the run in {source} is not finished; start it again to finish it')
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(source / 'checkpoints', copy / 'checkpoints')
+        shutil.copy(source / CONFIG, copy)  # Last: it marks the copy as whole.
+
+
+def warn_stale_copies(config: ConfigDict, workdir: pathlib.Path) -> None:
+    """Prints which copies in `workdir` are of another run than the one the configuration names now."""
+    for key, copy in copies(config, workdir).items():
+        if not (copy / CONFIG).exists():
+            continue
+        kept, named = load_config(copy), pathlib.Path(config[key])
+        with contextlib.suppress(UserError):  # The original may be gone.
+            if differences(kept, load_config(named)):
+                notice(f'{key}: the run keeps its copy in {copy}, which is of another run than {named}')
+
+
+def named_run(config: ConfigDict, key: str) -> pathlib.Path:
+    """The work directory that `config` names under `key`. Raises UserError where no run with a checkpoint is there."""
+    path = pathlib.Path(config[key])
+    if not config[key] or not (path / CONFIG).exists() or last_step(path) is None:
+        raise UserError(f'{key} is {config[key]!r}, where no trained run is; {how_to_train(path)}')
+    return path
+
+
+def how_to_train(workdir: pathlib.Path) -> str:
+    """The advice for a work directory without a run, which may be named after its configuration."""
+    file = pathlib.Path('configs', f'{workdir.name.removesuffix("_demo")}.py')
+    if not file.exists():
+        return 'name the folder of a finished run'
+    variant = ':demo' if workdir.name.endswith('_demo') else ''
+    return f'train it first: python main.py --config={file}{variant} --workdir={workdir}'
+
+
+# Files.
+
+def write_json(path: pathlib.Path, values: Mapping[str, object]) -> None:
+    """Writes a sorted JSON object, so that equal values are equal files."""
+    write_text(path, json.dumps(jsonable(values), indent=2, sort_keys=True) + '\n')
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Replaces a file atomically: readers see the old text or the new."""
+    partial = path.with_name(path.name + '.tmp')
+    partial.write_text(text)
+    partial.replace(path)

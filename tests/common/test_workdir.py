@@ -1,0 +1,79 @@
+"""What a work directory remembers of its run, and when it refuses another one."""
+
+import errno
+
+import pytest
+
+from common import config as config_lib
+from common import workdir as workdir_lib
+from common.errors import UserError
+from tests.helpers import save
+
+
+def test_config_survives_its_work_directory(config, tmp_path):
+    save(config, tmp_path / 'runs' / 'one')
+    assert config_lib.flatten(workdir_lib.load_config(tmp_path / 'runs' / 'one')) == config_lib.flatten(config)
+
+
+def test_work_directory_of_another_config_is_refused(config, tmp_path):
+    save(config, tmp_path)
+    (tmp_path / 'checkpoints' / '5').mkdir(parents=True)
+    config.model.width = 6
+    with pytest.raises(UserError, match='another configuration: model.width was 4 and is now 6.*--workdir'):
+        save(config, tmp_path)
+    assert workdir_lib.load_config(tmp_path).model.width == 4
+
+
+def test_work_directory_without_a_checkpoint_takes_another_config(config, tmp_path):
+    save(config, tmp_path)
+    config.model.width = 6
+    save(config, tmp_path)
+    assert workdir_lib.load_config(tmp_path).model.width == 6
+
+
+@pytest.mark.parametrize('key', ['dir', 'manual_dir'])
+def test_data_may_have_moved(config, tmp_path, key):
+    save(config, tmp_path)
+    (tmp_path / 'checkpoints' / '5').mkdir(parents=True)
+    config.data[key] = '/elsewhere'
+    save(config, tmp_path)
+    assert workdir_lib.load_config(tmp_path).data[key] == '/elsewhere'
+
+
+@pytest.mark.parametrize('text', ['{"seed": 0', '', '[]', b'\xff\xfe'])
+def test_damaged_config_is_named_in_one_line(tmp_path, text):
+    (tmp_path / 'config.json').write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UserError, match='config.json cannot be read') as caught:
+        workdir_lib.load_config(tmp_path)
+    assert '\n' not in str(caught.value)
+
+
+def test_work_directory_without_a_run_is_named(tmp_path):
+    with pytest.raises(UserError, match='holds no run.*--workdir'):
+        workdir_lib.load_config(tmp_path)
+
+
+def test_work_directory_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / 'file').touch()
+    with pytest.raises(UserError, match='no access to .*--workdir'), workdir_lib.locked(tmp_path / 'file' / 'run'):
+        pass
+
+
+def test_file_system_without_locks_is_told_and_used(tmp_path, monkeypatch, capsys):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, 'No locks available')
+
+    monkeypatch.setattr(workdir_lib.fcntl, 'flock', refuse)
+    with workdir_lib.locked(tmp_path):
+        assert 'without locks' in capsys.readouterr().err
+
+
+def test_half_written_checkpoint_binds_the_work_directory_to_nothing(config, tmp_path):
+    save(config, tmp_path)
+    (tmp_path / 'checkpoints' / '4.orbax-checkpoint-tmp').mkdir(parents=True)
+    config.seed += 1
+    save(config, tmp_path)
+    (tmp_path / 'checkpoints' / '4').mkdir()
+    config.seed += 1
+    with pytest.raises(UserError, match='belongs to another configuration'):
+        save(config, tmp_path)

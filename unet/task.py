@@ -153,8 +153,8 @@ class SegmentationTask:
         return [Picture('Predictions', 'The same test images, their true masks, and what the first run of each '
                         'configuration predicts; below, the share of pixels that are wrong.', grid)]
 
-    def report(self, rows) -> list[str]:
-        """What a report says of runs of this task alone, as Markdown (see common/runs.py for `rows`)."""
+    def report(self, rows) -> list[str | Picture]:
+        """What a report says of runs of this task alone: Markdown lines, and pictures that need no test data."""
         return report.sections(rows)
 
     def predict(self, variables, images: jax.Array) -> jax.Array:

@@ -11,6 +11,7 @@ from unet.metrics import CLASSES
 
 COLORS = np.array([[230, 120, 40], [45, 90, 150], [250, 240, 200]], np.uint8)  # In the order of CLASSES.
 WRONG = (0.85, 0.1, 0.1)
+MARKERS = {'main effect': ('C0', 'o'), 'interaction': ('C1', 's'), 'simple contrast': ('C2', 'D')}
 
 
 def prediction_grid(images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray,
@@ -92,12 +93,11 @@ def forest(effects: dict[tuple[str, str], Effect], measures: list[str]) -> np.nd
     """A panel for each measure, and in it the estimate of each contrast with its 95 % interval.
 
     Args:
-        effects: by kind and name, in percentage points.
+        effects: by kind (of MARKERS) and name, in percentage points.
     Returns:
         uint8 `[height, width, 3]`.
     """
-    kinds = dict.fromkeys(kind for kind, _ in effects)
-    markers = dict(zip(kinds, (('C0', 'o'), ('C1', 's'), ('C2', 'D')), strict=False))
+    markers = {kind: MARKERS[kind] for kind, _ in effects}
     fig, (axes,) = subplots(1, len(measures), (3 * len(measures) + 2.5, 0.32 * len(effects) + 2), sharey=True)
     for column, (axis, measure) in enumerate(zip(axes, measures, strict=True)):
         for row, ((kind, _), effect) in enumerate(effects.items()):

@@ -99,8 +99,8 @@ class Task(abc.ABC):
 
     # Reports. `rows` are entries of common/report/runs.py, all of this task and measured on the same examples.
 
-    def report(self, rows) -> list[str]:
-        """Markdown lines with what a report says of this kind of model alone."""
+    def report(self, rows) -> list:
+        """What a report says of this kind of model alone: Markdown lines, and pictures that need no test data."""
         return []
 
     def compare(self, runs: Mapping[str, tuple['Task', Variables]], examples: Arrays) -> list:

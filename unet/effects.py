@@ -1,73 +1,106 @@
-"""What each design choice of the U-Net does, from those cells of the 2x2x2 design that were run."""
+"""Effects of the U-Net's design choices: contrasts of the cell means of the 2x2x2 design, with t-intervals."""
 
 import itertools
+import math
 from typing import NamedTuple
 
 import numpy as np
 from scipy.special import stdtrit
 
-CONFIDENCE = 0.95
+ERROR_RATE = 0.05
 
 
 class Factor(NamedTuple):
-    """A design choice with two levels; its effect is what changes from `low` to `high`."""
+    """A design choice with two levels; its effect is the change from `low` to `high`."""
 
+    name: str
     key: str
     low: str
     high: str
 
 
+# In the order of the reference's three observations, each of which prefers `high`.
+FACTORS = (Factor('way down', 'model.down', 'strided_conv', 'max_pool'),
+           Factor('loss', 'loss', 'dice', 'cross_entropy'),
+           Factor('way up', 'model.up', 'transposed_conv', 'upsample'))
+Cell = tuple[str, str, str]  # A level of each factor.
+CELLS: tuple[Cell, ...] = tuple(itertools.product(*((factor.low, factor.high) for factor in FACTORS)))
+
+
 class Effect(NamedTuple):
-    """A difference of means and its interval, NaN where nothing tells the spread."""
+    """An estimated contrast of each measure: arrays `[measures]`."""
 
-    difference: float
-    low: float
-    high: float
+    difference: np.ndarray
+    error: np.ndarray  # The standard error, NaN without replication.
+    freedom: int
+
+    def interval(self, tests: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """Lower and upper bounds; `tests` such intervals hold jointly with 95 % confidence (Bonferroni)."""
+        half = self.error * stdtrit(self.freedom, 1 - ERROR_RATE / tests / 2)
+        return self.difference - half, self.difference + half
 
 
-# In the order of the reference's three observations; it holds each `high` for the better one.
-FACTORS = (Factor('model.down', 'strided_conv', 'max_pool'), Factor('loss', 'dice', 'cross_entropy'),
-           Factor('model.up', 'transposed_conv', 'upsample'))
+class Fit(NamedTuple):
+    """A least-squares fit of one mean a cell and, if seeds are blocks, one shift a seed."""
+
+    cells: list[Cell]  # Those that were run; their columns come first in `terms`.
+    terms: np.ndarray  # [runs, parameters]
+    inverse: np.ndarray  # [parameters, runs], the pseudo-inverse of `terms`.
+    values: np.ndarray  # [runs, measures]
+    variance: np.ndarray  # Of the noise, [measures]; NaN without degrees of freedom.
+    freedom: int
+    blocks: bool
+
+    def estimate(self, weights: dict[Cell, float]) -> Effect | None:
+        """The weighted sum of cell means; None if a cell was not run, or if no seeds link the cells."""
+        if not weights.keys() <= set(self.cells):
+            return None
+        contrast = np.zeros(len(self.inverse))
+        contrast[:len(self.cells)] = [weights.get(cell, 0) for cell in self.cells]
+        run_weights = contrast @ self.inverse
+        if not np.allclose(run_weights @ self.terms, contrast):
+            return None
+        return Effect(run_weights @ self.values, np.sqrt(self.variance * np.sum(run_weights ** 2)), self.freedom)
 
 
-def estimate(design: np.ndarray, values: np.ndarray) -> list[Effect | None]:
-    """Main effects by ordinary least squares, with t-intervals.
+def fit(cells: list[Cell], seeds: list[int], values: np.ndarray) -> Fit:
+    """Fits the cell means freely, so that no interaction can pass for a main effect.
 
-    Where all eight cells are there and some more than once, interactions are fitted too, so that the noise is
-    that between seeds alone and an effect is the mean over the four settings of the other two choices. With
-    less, the effects are taken to add up, and what does not fit counts as noise.
+    Runs of one seed share the order of the images, so their noise may be correlated: if a seed was run in several
+    cells, seeds are blocks. Beyond that, the noise is independent with the same variance in every cell by assumption.
 
     Args:
-        design: -0.5 (`low`) or 0.5 (`high`), `[runs, factors]`.
-        values: what was measured, `[runs]`.
-    Returns:
-        For each factor its effect, or None where the runs cannot tell it from the others'.
+        cells: of each run; no cell has the same seed twice.
+        seeds: of each run.
+        values: what was measured, `[runs, measures]`.
     """
-    terms = np.column_stack([np.ones(len(design)), design, *interactions(design)])
-    rank = np.linalg.matrix_rank(terms)
-    freedom = len(values) - rank
-    coefficients, *_ = np.linalg.lstsq(terms, values, rcond=None)
-    residuals = values - terms @ coefficients
-    variance = residuals @ residuals / freedom if freedom else np.nan
-    errors = np.sqrt(np.diag(np.linalg.pinv(terms.T @ terms)) * variance)
-    half = errors * (stdtrit(freedom, (1 + CONFIDENCE) / 2) if freedom else np.nan)
-    found = []
-    for column in range(1, 1 + design.shape[1]):
-        c, h = coefficients[column], half[column]
-        alone = np.linalg.matrix_rank(np.delete(terms, column, axis=1)) < rank
-        found.append(Effect(c, c - h, c + h) if alone else None)
-    return found
+    blocks = len(set(seeds)) < len(seeds)
+    terms = np.hstack([indicators(cells), indicators(seeds)]) if blocks else indicators(cells)
+    inverse = np.linalg.pinv(terms, rcond=1e-9)
+    freedom = len(cells) - int(np.linalg.matrix_rank(terms))
+    squares = np.sum((values - terms @ (inverse @ values)) ** 2, axis=0)
+    variance = squares / freedom if freedom else np.full_like(squares, np.nan)
+    return Fit(sorted(set(cells)), terms, inverse, values, variance, freedom, blocks)
 
 
-def interactions(design: np.ndarray) -> list[np.ndarray]:
-    """Products of two or more factors, where the runs are enough to fit them and still to see noise."""
-    runs, factors = design.shape
-    if not replicated(design):
-        return []
-    return [design[:, list(columns)].prod(axis=1) for order in range(2, factors + 1)
-            for columns in itertools.combinations(range(factors), order)]
+def indicators(labels: list) -> np.ndarray:
+    """1.0 where a run has the label, in the labels' order: `[runs, distinct labels]`."""
+    return np.array([[label == level for level in sorted(set(labels))] for label in labels], float)
 
 
-def replicated(design: np.ndarray) -> bool:
-    """Whether every cell was run, and some more than once."""
-    return len(np.unique(design, axis=0)) == 2 ** design.shape[1] < len(design)
+def factorial_weights(*factors: Factor) -> dict[Cell, float]:
+    """The contrast that is the main effect of one factor, or the interaction of two, over all eight cells.
+
+    A main effect is the mean of a factor's effect over the settings of the others; an interaction is the effect of
+    the first factor at `high` of the second, minus that at `low`.
+    """
+    signs = {level: sign for factor in factors for level, sign in ((factor.low, -1), (factor.high, 1))}
+    return {cell: math.prod(signs.get(level, 1) for level in cell) / 2 ** (len(FACTORS) - len(factors))
+            for cell in CELLS}
+
+
+def verdict(low: float, high: float) -> str:
+    """What an interval in percentage points, as a report shows it with two decimals, says of a positive effect."""
+    if round(low, 2) > 0:
+        return 'supported'
+    return 'contradicted' if round(high, 2) < 0 else 'cannot be decided'

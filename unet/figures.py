@@ -1,14 +1,17 @@
-"""Pictures of predicted masks."""
+"""Pictures of predicted masks, and a plot of effects."""
 
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 import numpy as np
 from PIL import Image
 
 from common.report.figures import figure_to_image, subplots
+from unet.effects import Effect
 from unet.metrics import CLASSES
 
 COLORS = np.array([[230, 120, 40], [45, 90, 150], [250, 240, 200]], np.uint8)  # In the order of CLASSES.
 WRONG = (0.85, 0.1, 0.1)
+MARKERS = {'main effect': ('C0', 'o'), 'interaction': ('C1', 's'), 'simple contrast': ('C2', 'D')}
 
 
 def prediction_grid(images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray,
@@ -84,3 +87,29 @@ def photo_overlay(picture: Image.Image, mask: np.ndarray) -> Image.Image:
     """As `overlay`, for an RGB picture of any size and its mask, in as little memory as that can take."""
     colored = Image.blend(picture, indexed(mask).convert('RGB'), 0.5)
     return Image.composite(picture, colored, Image.fromarray(mask == CLASSES.index('background')))
+
+
+def forest(effects: dict[tuple[str, str], Effect], measures: list[str]) -> np.ndarray:
+    """A panel for each measure, and in it the estimate of each contrast with its 95 % interval.
+
+    Args:
+        effects: by kind (of MARKERS) and name, in percentage points.
+    Returns:
+        uint8 `[height, width, 3]`.
+    """
+    markers = {kind: MARKERS[kind] for kind, _ in effects}
+    fig, (axes,) = subplots(1, len(measures), (3 * len(measures) + 2.5, 0.32 * len(effects) + 2), sharey=True)
+    for column, (axis, measure) in enumerate(zip(axes, measures, strict=True)):
+        for row, ((kind, _), effect) in enumerate(effects.items()):
+            (color, marker), (low, high) = markers[kind], effect.interval()
+            axis.plot([low[column], high[column]], [row, row], color=color, linewidth=1.8)
+            axis.plot(effect.difference[column], row, marker, color=color)
+        axis.axvline(0, color='black', linewidth=0.8)
+        axis.grid(axis='x', alpha=0.3)
+        axis.set(title=measure, xlabel='percentage points')
+    axes[0].set(yticks=range(len(effects)), yticklabels=[name for _, name in effects], ylim=(len(effects) - 0.5, -0.5),
+                ylabel='contrast')
+    fig.suptitle('Effects of the design choices, with 95 % intervals')
+    handles = [Line2D([], [], color=color, marker=marker) for color, marker in markers.values()]
+    fig.legend(handles, markers, loc='outside lower center', ncols=len(markers), fontsize=8, frameon=False)
+    return figure_to_image(fig)

@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from common.report.page import spread, table
+from common.report.page import Picture, spread, table
 from common.report.runs import Entry, FinishedRun, essence
-from unet.effects import FACTORS, Effect, Factor, estimate, replicated
+from unet import figures
+from unet.effects import CELLS, ERROR_RATE, FACTORS, Cell, Effect, Fit, factorial_weights, fit, verdict
 from unet.metrics import CLASSES
 
 
@@ -33,18 +34,26 @@ NAMES = {'max_pool': 'max pooling', 'strided_conv': 'strided convolution', 'cros
          'dice': 'Dice', 'transposed_conv': 'transposed convolution', 'upsample': 'upsampling'}
 SHORT = {'max_pool': 'MP', 'strided_conv': 'StrConv', 'transposed_conv': 'TR', 'upsample': 'UPS',
          'cross_entropy': 'CE', 'dice': 'DICE'}
-MEASURES = {'pixel_accuracy': 'pixel accuracy', 'mean_iou': 'mean IoU'}
+MEASURES = {'pixel_accuracy': 'pixel accuracy', 'mean_iou': 'mean IoU', 'iou/border': 'border IoU'}
+A, B, C, D = REFERENCE
+OBSERVED = ((A, C), (A, B), (D, B))  # The two runs from which the reference concludes something of each factor.
 
 
-def sections(rows: list[Entry]) -> list[str]:
-    """Markdown: beside the reference, class by class, design choices."""
+def sections(rows: list[Entry]) -> list[str | Picture]:
+    """Markdown lines and a picture: beside the reference, class by class, design choices."""
     runs = [run for row in rows for run in row.runs]
     return [*beside_reference(rows), *by_class(rows), *design_choices(runs)]
 
 
-def cell(config) -> tuple[str, str, str]:
+def cell(config) -> Cell:
     """Where a configuration stands in the design: way down, loss and way up."""
     return config.model.down, config.loss, config.model.up
+
+
+def variant(where: Cell) -> str:
+    """A cell by the reference's name, e.g. MP+TR+CE."""
+    down, loss, up = (SHORT[level] for level in where)
+    return f'{down}+{up}+{loss}'
 
 
 def beside_reference(rows: list[Entry]) -> list[str]:
@@ -61,14 +70,13 @@ def beside_reference(rows: list[Entry]) -> list[str]:
                     'reference'), lines)]
 
 
-def compared(where: tuple[str, str, str], row: Entry | None) -> tuple[str, ...]:
+def compared(where: Cell, row: Entry | None) -> tuple[str, ...]:
     """The variant's name, then our figures (dashes without a row) and the reference's in turn."""
-    down, loss, up = (SHORT[level] for level in where)
     theirs = REFERENCE.get(where, ('–', '–', '–'))
     ours = ('–', '–', '–') if row is None else (
         spread(100 * row.values('pixel_accuracy'), 2), spread(row.values('train_loss'), 3),
         spread(row.values('loss'), 3))
-    return f'{down}+{up}+{loss}', *itertools.chain(*zip(ours, map(str, theirs), strict=True))
+    return variant(where), *itertools.chain(*zip(ours, map(str, theirs), strict=True))
 
 
 def by_class(rows: list[Entry]) -> list[str]:
@@ -81,76 +89,133 @@ def by_class(rows: list[Entry]) -> list[str]:
         ('run', *titles), [(row.name, *(spread(row.values(key), 3) for key in keys)) for row in rows])]
 
 
-def design_choices(runs: list[FinishedRun]) -> list[str]:
-    """The main effects over the largest set of runs that differ in nothing else, and what follows."""
+def design_choices(runs: list[FinishedRun]) -> list[str | Picture]:
+    """The contrasts that the runs can estimate, as a table and a plot, and what follows for the reference."""
     group = same_but_design([run for run in runs if all(run.results.get(m) is not None for m in MEASURES)])
-    design = np.array([[-0.5 if level == factor.low else 0.5
-                        for factor, level in zip(FACTORS, cell(run.config), strict=True)] for run in group])
+    cells = [cell(run.config) for run in group]
     lines = ['', '### What each design choice does', '']
-    if len(np.unique(design, axis=0)) < 2:
+    if len(set(cells)) < 2:
         return [*lines, 'Nothing can be concluded: no two runs differ in the way down, the loss or the way '
                 'up and in nothing else but the seed.']
-    effects = {metric: estimate(design, 100 * np.array([run.results[metric] for run in group]))
-               for metric in MEASURES}
-    rows = [(NAMES[factor.low], NAMES[factor.high], *(points(effects[metric][index]) for metric in MEASURES))
-            for index, factor in enumerate(FACTORS)]
-    return [*lines, basis(design, len(runs)),
-            *table(('from', 'to', *(f'{name}, points (95 %)' for name in MEASURES.values())), rows),
-            'The reference makes three observations on pixel accuracy, each from one run a variant:', '',
-            *(f'{index + 1}. {observation(factor, effects["pixel_accuracy"][index], why_not(index, design))}'
-              for index, factor in enumerate(FACTORS))]
+    fitted = fit(cells, [run.config.seed for run in group],
+                 100 * np.array([[run.results[metric] for metric in MEASURES] for run in group]))
+    effects = {contrast: effect for contrast, weights in contrasts().items()
+               if (effect := fitted.estimate(weights)) is not None}
+    lines += [f'{basis(fitted, len(runs))} {noise(fitted)}', *(effect_table(effects) if effects else [''])]
+    plot = [forest(effects), ''] if effects and fitted.freedom else []
+    return [*lines, *plot, *conclusions(fitted)]
+
+
+def contrasts() -> dict[tuple[str, str], dict[Cell, float]]:
+    """By kind and name, the weights of the cell means in everything that is estimated."""
+    main = {('main effect', f'{NAMES[factor.high]} − {NAMES[factor.low]}'): factorial_weights(factor)
+            for factor in FACTORS}
+    interactions = {('interaction', f'{NAMES[first.high]} × {NAMES[second.high]}'): factorial_weights(first, second)
+                    for first, second in itertools.combinations(FACTORS, 2)}
+    simple = {('simple contrast', f'{variant(one)} − {variant(other)}'): {one: 1, other: -1}
+              for one, other in OBSERVED}
+    return main | interactions | simple
 
 
 def same_but_design(runs: list[FinishedRun]) -> list[FinishedRun]:
-    """The largest set of runs that differ in design and seed alone, copies left out."""
+    """Runs that differ in design and seed alone, copies left out: of several such sets, the one with the most cells,
+    then the most runs."""
     groups: dict[str, dict[tuple, FinishedRun]] = {}
     for run in runs:
         key = essence(run, *(factor.key for factor in FACTORS))
         groups.setdefault(key, {})[cell(run.config), run.config.seed] = run
-    return list(max(groups.values(), key=len, default={}).values())
+    largest = max(groups.values(), key=lambda group: (len({where for where, _ in group}), len(group)), default={})
+    return list(largest.values())
 
 
-def basis(design: np.ndarray, runs: int) -> str:
-    """In plain words, what the intervals rest on."""
-    cells = len(np.unique(design, axis=0))
-    left_out = f' ({runs - len(design)} with other settings are left out)' if runs > len(design) else ''
-    where = 'all' if cells == 8 else f'{cells} of the'
-    text = f'Least squares over {len(design)} runs{left_out} in {where} eight cells of the design. '
-    if replicated(design):
-        return text + ('An effect is the mean over the four settings of the other two choices; the noise is '
-                       'that between seeds.')
-    noise = ('the noise is what then does not fit, seeds included' if cells < len(design) else
-             'as no cell was run with a second seed, what then does not fit has to stand for the noise')
-    return text + (f'The effects are taken to add up, and {noise}. Whether choices act differently together '
-                   'cannot be concluded.')
+def basis(fitted: Fit, runs: int) -> str:
+    """Which runs were used, and what can be estimated from their cells."""
+    used, cells = len(fitted.values), len(fitted.cells)
+    left_out = f' ({runs - used} more, with other settings or copies, are left out)' if runs > used else ''
+    if cells < len(CELLS):
+        return (f'{used} runs{left_out} in {cells} of the eight cells of the design. Without all eight cells, main '
+                'effects cannot be told from interactions, so neither kind is given. A simple contrast is the '
+                'difference between two cells.')
+    down, loss, _ = FACTORS
+    return (f'{used} runs{left_out} in all eight cells of the design. A main effect is the mean of the differences '
+            'that a choice makes in the four settings of the other two choices. An interaction, e.g. '
+            f'{NAMES[down.high]} × {NAMES[loss.high]}, is the effect of {NAMES[down.high]} with {NAMES[loss.high]} '
+            f'minus that with {NAMES[loss.low]}, as a mean over the third choice: where it is large, the effect in a '
+            'single setting differs from the main effect. A simple contrast is the difference between two cells.')
 
 
-def points(effect: Effect | None) -> str:
+def noise(fitted: Fit) -> str:
+    """What the intervals rest on."""
+    if not fitted.freedom:
+        return ('There are too few seeds to see how much the seed alone changes a result (two seeds in every cell '
+                'would show it), so the differences have no intervals and cannot be told from chance.')
+    source = ('Runs with the same seed train on the same images in the same order, so each seed is a block: the noise '
+              'is what remains after a mean for each cell and a mean for each seed' if fitted.blocks else
+              'The noise is the variation between seeds within a cell')
+    return (f'{source}, with {fitted.freedom} degrees of freedom. Its variance is taken to be the same in every cell; '
+            'the standard deviations in the tables above show whether that is plausible. All runs were measured on the '
+            'same test images; the choice of these images is not part of the noise.')
+
+
+def effect_table(effects: dict[tuple[str, str], Effect]) -> list[str]:
+    """A row for each contrast, a column for each measure."""
+    rows = [(kind, name, *map(points, effect.difference, *effect.interval()))
+            for (kind, name), effect in effects.items()]
+    return table(('kind', 'contrast', *(f'{name}, points (95 %)' for name in MEASURES.values())), rows)
+
+
+def forest(effects: dict[tuple[str, str], Effect]) -> Picture:
+    """The effects and their intervals as a plot."""
+    return Picture('Effects of the design choices',
+                   'Estimates and 95 % intervals in percentage points. Where an interval crosses zero, the runs do not '
+                   'show the sign. Each interval is for one contrast, without adjustment for their number.',
+                   figures.forest(effects, list(MEASURES.values())))
+
+
+def points(difference: float, low: float, high: float, unit: str = '') -> str:
     """Percentage points with their interval, as far as they are known."""
-    if effect is None:
-        return '–'
-    interval = 'not known' if np.isnan(effect.low) else f'{effect.low:+.2f} to {effect.high:+.2f}'
-    return f'{effect.difference:+.2f} ({interval})'
+    return f'{difference:+z.2f}{unit} ({"not known" if np.isnan(low) else f"{low:+z.2f} to {high:+z.2f}"})'
 
 
-def observation(factor: Factor, effect: Effect | None, otherwise: str) -> str:
-    """Whether the runs support that `factor.high` is the better level; `otherwise` says why they cannot."""
-    if effect is None:
-        verdict, why = 'cannot be decided', otherwise
-    elif np.isnan(effect.low):
-        verdict, why = 'cannot be decided', (f'the difference is {effect.difference:+.2f} points, but no run '
-                                             'is left over to tell it from chance')
-    elif effect.low <= 0 <= effect.high:
-        verdict, why = 'cannot be decided', f'the interval holds zero: {points(effect)} points'
+def conclusions(fitted: Fit) -> list[str]:
+    """The reference's three observations: a verdict on each main effect, and the simple contrast behind it."""
+    confidence = 100 * (1 - ERROR_RATE / len(FACTORS))
+    intervals = (f' The intervals in this list have {confidence:.1f} % confidence each (Bonferroni adjustment for '
+                 'three verdicts): all three of one kind contain the truth with a probability of at least 95 %.'
+                 ) if fitted.freedom else ''
+    return ['The reference makes three observations on pixel accuracy, each from a simple contrast with one run a '
+            'variant. A verdict here is about the main effect. A simple contrast holds for its two cells alone and '
+            f'gets no verdict.{intervals}', '',
+            *(f'{index + 1}. {main_effect(index, fitted)} {simple_contrast(index, fitted)}'
+              for index in range(len(FACTORS)))]
+
+
+def main_effect(index: int, fitted: Fit) -> str:
+    """Whether the runs support that `high` is the better level of a factor, over the whole design."""
+    factor, found = FACTORS[index], 'cannot be decided'
+    effect = fitted.estimate(factorial_weights(factor))
+    if len(fitted.cells) < len(CELLS):
+        why = f'{len(CELLS) - len(fitted.cells)} of the eight cells were not run'
+    elif effect is None:
+        why = 'the seeds differ too much between the cells to compare them'
+    elif not fitted.freedom:
+        why = f'the main effect is {effect.difference[0]:+z.2f} points, with too few seeds to tell it from chance'
     else:
-        verdict, why = 'supported' if effect.low > 0 else 'contradicted', f'{points(effect)} points'
-    return f'{NAMES[factor.high].capitalize()} over {NAMES[factor.low]}: **{verdict}**; {why}.'
+        low, high = (bound[0] for bound in effect.interval(tests=len(FACTORS)))
+        found, estimate = verdict(low, high), points(effect.difference[0], low, high, ' points')
+        why = (f'the interval of the main effect includes zero: {estimate}' if found == 'cannot be decided' else
+               f'the main effect is {estimate}')
+    return f'{NAMES[factor.high].capitalize()} over {NAMES[factor.low]}: **{found}**; {why}.'
 
 
-def why_not(index: int, design: np.ndarray) -> str:
-    """Why the effect of a factor cannot be told."""
-    column = design[:, index]
-    if len(np.unique(column)) == 1:
-        level = FACTORS[index].high if column[0] > 0 else FACTORS[index].low
-        return f'every run has {NAMES[level]}'
-    return 'it never changes without another choice changing too'
+def simple_contrast(index: int, fitted: Fit) -> str:
+    """The difference between the two cells that the reference compared."""
+    one, other = OBSERVED[index]
+    effect = fitted.estimate({one: 1, other: -1})
+    ours = 'cannot be estimated from these runs' if effect is None else 'is ' + points(
+        effect.difference[0], *(bound[0] for bound in effect.interval(tests=len(FACTORS))), unit=' points')
+    theirs = f'{REFERENCE[one].accuracy - REFERENCE[other].accuracy:+.2f}'
+    also = ''.join(f' It changes the {factor.name} as well, so it is not the effect of the {FACTORS[index].name} alone.'
+                   for factor, *levels in zip(FACTORS, one, other, strict=True)
+                   if factor != FACTORS[index] and len(set(levels)) > 1)
+    return f'The simple contrast {variant(one)} minus {variant(other)} {ours}; the reference saw {theirs}.{also}'

@@ -145,7 +145,7 @@ class SegmentationTask(Task):
         return [Picture('Predictions', 'The same test images, their true masks, and what the first run of each '
                         'configuration predicts; below, the share of pixels that are wrong.', grid)]
 
-    def report(self, rows) -> list[str]:
+    def report(self, rows) -> list[str | Picture]:
         return report.sections(rows)
 
     def predict(self, variables, images: jax.Array) -> jax.Array:

@@ -49,17 +49,24 @@ def section(runs: list[FinishedRun]) -> tuple[list[str], dict[str, np.ndarray]]:
     """All that is said of comparable runs: Markdown lines, and the pictures that they show, by name."""
     rows, task = entries(runs), runs[0].task
     kind, data_name, size, split, examples = comparable(runs[0])
-    lines = ['', f'## {page.escape(task.title)} on {page.escape(data_name)}, {size}x{size} pixels', '',
+    parts = ['', f'## {page.escape(task.title)} on {page.escape(data_name)}, {size}x{size} pixels', '',
              f'Measured on the whole {split} split, {examples:,} examples. {count(len(runs), "run")} of '
              f'{count(len(rows), "configuration")}. After ± stands the standard deviation over seeds.',
-             *what_was_run(rows), *task.report(rows)]
-    images = {}
-    for title, pictures in (('Curves', curves(task, rows)), ('Pictures', compare(task, rows))):
-        lines += ['', f'### {title}'] if pictures else []
-        for picture in pictures:
-            more_lines, more_images = page.show(picture, f'{kind} {data_name} {size} {examples}', images)
-            lines, images = lines + more_lines, images | more_images
-    return lines + speed(rows) + all_measures(rows), images
+             *what_was_run(rows), *task.report(rows), *titled('Curves', curves(task, rows)),
+             *titled('Pictures', compare(task, rows)), *speed(rows), *all_measures(rows)]
+    lines, images = [], {}
+    for part in parts:
+        if isinstance(part, page.Picture):
+            shown, image = page.show(part, f'{kind} {data_name} {size} {examples}', images)
+            lines, images = lines + shown, images | image
+        else:
+            lines.append(part)
+    return lines, images
+
+
+def titled(title: str, pictures: list[page.Picture]) -> list[str | page.Picture]:
+    """Pictures below a heading; nothing without pictures."""
+    return ['', f'### {title}', *pictures] if pictures else []
 
 
 def count(number: int, noun: str) -> str:

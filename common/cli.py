@@ -1,11 +1,14 @@
 """Turns a mistake on the command line into one line and an exit code."""
 
 from collections.abc import Callable
+import logging
 import os
 import re
 import sys
+from typing import Any
 
-from absl import app, flags, logging
+from absl import app, flags
+from absl import logging as absl_logging
 
 from common.errors import Diverged, Incomplete, Interrupted, PeerLost, UserError
 
@@ -19,8 +22,8 @@ def run(main: Callable[[], None], argv: list[str]) -> int:
         The exit code: 0, 1 where training diverged or another process was lost, 2 for a mistake of the user's, 3 where
         some of the work could not be done, 128 + n after signal n.
     """
-    logging.set_verbosity(logging.ERROR)  # The libraries' advice is not for the user.
-    logging.logging.getLogger('urllib3').setLevel('ERROR')  # Nor that a download is tried again.
+    absl_logging.set_verbosity(absl_logging.ERROR)  # The libraries' advice is not for the user.
+    logging.getLogger('urllib3').setLevel('ERROR')  # Nor that a download is tried again.
     try:
         parse(argv)
         main()
@@ -36,6 +39,12 @@ def run(main: Callable[[], None], argv: list[str]) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def config_file() -> str:
+    """What --config names: a path, and after a colon a variant."""
+    flag: Any = flags.FLAGS['config']
+    return flag.config_filename
 
 
 def parse(argv: list[str]) -> None:

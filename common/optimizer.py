@@ -66,5 +66,5 @@ def update_average(average, values, step: jax.Array, decay: float):
 
     The decay rises as (1 + step) / (10 + step) up to `decay`; with `decay` 0 it is the values themselves.
     """
-    decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
-    return jax.tree.map(lambda a, v: decay * a + (1 - decay) * v, average, values)
+    weight = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    return jax.tree.map(lambda a, v: weight * a + (1 - weight) * v, average, values)

@@ -101,7 +101,7 @@ def keep_compiled(folder: pathlib.Path) -> None:
 
     Not for a CPU: some refuse what they have compiled themselves, with pages of warnings (JAX's issue 38445).
     """
-    if jax.default_backend() != 'cpu' and not jax.config.jax_compilation_cache_dir:
+    if jax.default_backend() != 'cpu' and not jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
         jax.config.update('jax_compilation_cache_dir', str(folder))
 
 

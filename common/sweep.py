@@ -17,7 +17,7 @@ from common.train import check
 Axes = Mapping[str, Mapping[str, Any]]  # Configuration key: short name of a value: the value.
 
 
-def read_axes(flag) -> Axes:
+def read_axes(flag: Any) -> Axes:
     """The constant AXES of the file in --config; an axis that is a flag too keeps that value alone.
 
     Args:
@@ -56,7 +56,7 @@ def cells(base: ConfigDict, axes: Axes) -> dict[str, ConfigDict]:
     The last axis changes last: where that is the seed, a sweep that is stopped has whole designs behind it.
     """
     found = {}
-    for names in itertools.product(*reversed(axes.values())):
+    for names in itertools.product(*reversed([*axes.values()])):
         names, config = names[::-1], base.copy_and_resolve_references()
         config.update_from_flattened_dict({key: values[name] for (key, values), name
                                            in zip(axes.items(), names, strict=True)})

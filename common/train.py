@@ -217,7 +217,8 @@ class Run:
             self.writer.start(config_lib.flatten(config), parameter_table(state.params))
         batch = config.batch_size
         self.bar = progress(self.trainer.steps * batch, self.step * batch)
-        self.unread, self.clock = None, (time.perf_counter(), self.step)
+        self.unread: tuple[int, Any] | None = None
+        self.clock = time.perf_counter(), self.step
 
     def go(self) -> dict[str, Any]:
         """Trains to the end and returns the final results."""

@@ -73,7 +73,7 @@ def full_size_mask(probabilities: np.ndarray, size: tuple[int, int]) -> np.ndarr
     """`[S, S, C]`, resized to `size` (width, height), as the most probable class: uint8 `[height, width]`."""
     channels = [Image.fromarray(channel).resize(size, Image.Resampling.BILINEAR)
                 for channel in np.moveaxis(probabilities, -1, 0)]
-    return np.argmax(np.stack(channels), axis=0).astype(np.uint8)
+    return np.argmax([np.asarray(channel) for channel in channels], axis=0).astype(np.uint8)
 
 
 def indexed(mask: np.ndarray) -> Image.Image:

@@ -97,7 +97,7 @@ class UNet(nn.Module):
         return head(x.astype(jnp.float32))
 
 
-def check_size(size: tuple[int, int], levels: int) -> None:
+def check_size(size: Sequence[int], levels: int) -> None:
     """Raises UserError unless every halving of `size` is exact."""
     factor = 2 ** (levels - 1)
     if any(side < factor or side % factor for side in size):

@@ -33,7 +33,7 @@ def labelled_grid(images: np.ndarray, labels: np.ndarray, probabilities: np.ndar
 
 def grid(images: np.ndarray, title: str, row_names=(), column_names=()) -> np.ndarray:
     """Images `[rows, columns, H, W, C]` with names."""
-    fig, axes = tiles(*images.shape[:2], title)
+    fig, axes = tiles(images.shape[0], images.shape[1], title)
     for row, pictures in zip(axes, images, strict=True):
         for axis, image in zip(row, pictures, strict=True):
             tile(axis, image)

@@ -2,6 +2,7 @@
 
 from common.report.page import spread, table
 from common.report.runs import Entry
+from common.task import Picture
 
 # From the README of the PyTorch homework "Session 18": nats an image, label loss times its weight.
 REFERENCE = {
@@ -18,7 +19,7 @@ LABELS = {'right_label_accuracy/judge': 'right label: judge reads it',
           **{f'swap_accuracy/judge/{label}': f'wrong label {label}: judge reads it' for label in range(10)}}
 
 
-def sections(rows: list[Entry]) -> list[str]:
+def sections(rows: list[Entry]) -> list[str | Picture]:
     """Markdown: beside the reference, wrong labels, style."""
     names = tuple(row.name for row in rows)
     return [*beside_reference(rows, names), *wrong_labels(rows, names), *style(rows, names)]

@@ -1,7 +1,8 @@
-"""The segmentation task: what is particular to the U-Net."""
+"""The segmentation task."""
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -75,8 +76,8 @@ class SegmentationTask(Task):
     def stage(self, progress: float) -> int:
         """The image size at which to train.
 
-        Sizes grow in steps of twice the smallest one that halves evenly: most of what a network learns early is
-        coarse, and an image of half the size costs a quarter.
+        Sizes grow from `augment.start_size` in steps of twice the smallest size that halves evenly. Early training
+        learns coarse structure, and an image of half the size costs a quarter.
         """
         final, start = self.config.data.image_size, self.config.augment.start_size
         if not start or start == final or progress >= self.config.augment.grow_fraction:

@@ -1,4 +1,4 @@
-"""The label-conditioned VAE's task: what is particular to it."""
+"""The task of the label-conditioned VAE."""
 
 from collections.abc import Iterable
 import dataclasses
@@ -86,7 +86,7 @@ class VAETask(Task):
                                             jnp.zeros((1, self.config.model.latent)))
 
     def constants(self) -> dict[str, Any]:
-        """The variables of the frozen classifier and of the judge, which training reads and leaves alone."""
+        """The variables of the frozen classifier and of the judge."""
         restored = {name: restore(task, pathlib.Path(self.config[CLASSIFIERS[name]]), Devices())[0]
                     for name, task in self.classifiers.items()}
         return jax.tree.map(np.asarray, restored)  # For the caller's devices, which may be others.

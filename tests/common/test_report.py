@@ -250,5 +250,5 @@ def test_vae_stands_beside_the_reference_with_what_a_wrong_label_does(tmp_path):
     run, = read(workdir)
     text = '\n'.join(run.task.report(runs.entries([run])))
     assert cells_of(text, 'KL divergence') == [['KL divergence', '30', '29.00']]
-    assert cells_of(text, 'wrong label: judge reads it') == [['wrong label: judge reads it', '91.0']]
+    assert cells_of(text, 'wrong label: judge predicts it') == [['wrong label: judge predicts it', '91.0']]
     assert cells_of(text, 'slant') == [['slant', 'its original', '0.80'], ['slant', 'another image', '0.01']]

@@ -13,7 +13,6 @@ from benchmarks import works
 from benchmarks.compare import commit
 from benchmarks.side import Side
 from common.errors import UserError
-from configs import unet_mp_tr_ce
 
 ROOT = pathlib.Path(__file__).parent.parent
 BATCH, LOG_EVERY = 16, 8  # Steps a window; an epoch of the synthetic pets has 32.
@@ -24,8 +23,8 @@ def measure(rounds: int, seconds: float, quick: bool) -> dict[str, Any]:
     """Speed of `main.py` on synthetic pets, augmented as in the full configuration, over that of the bare step.
 
     The bare step is timed for so many seconds before each run of the loop, and as many after it.
-    A start ends with the line of the first dispatch in metrics.jsonl. The first start decodes the data, which are
-    prepared, and compiles; the second has the decoded data; the fourth also the compiled functions that the third
+    A start ends with the line of the first dispatch in metrics.jsonl. The first start draws the data and
+    compiles; the second has the decoded data; the fourth also the compiled functions that the third
     one left in JAX's persistent cache, which on a CPU a user has to ask for.
     """
     width, size, epochs = (2, 16, 1) if quick else (16, 128, 3)
@@ -36,7 +35,7 @@ def measure(rounds: int, seconds: float, quick: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         options = [f'--config.model.width={width}', f'--config.data.image_size={size}',
-                   '--config.data.name=synthetic_pets', f'--config.data.dir={prepare(folder / "data")}',
+                   '--config.data.name=synthetic_pets',
                    f'--config.batch_size={BATCH}', '--config.eval_every_epochs=0',
                    f'--config.optimizer.name={work.config.optimizer.name}',
                    f'--config.steps_per_dispatch={work.config.steps_per_dispatch}']
@@ -54,16 +53,6 @@ def measure(rounds: int, seconds: float, quick: bool) -> dict[str, Any]:
             'bare_step': statistics.median(bare), 'loop': statistics.median(whole),
             'ratio': statistics.median(ratios), 'ratio_range': [min(ratios), max(ratios)],
             'first_start_seconds': starts[0], 'second_start_seconds': starts[1], 'compiled_start_seconds': starts[3]}
-
-
-def prepare(folder: pathlib.Path) -> pathlib.Path:
-    """Draws the synthetic pets into `folder`, as their first use would."""
-    from common import data  # Imports JAX, which the other works need only in their sides' processes.
-    from unet import synthetic  # noqa: F401  (importing it registers it with TFDS)
-    config = unet_mp_tr_ce.get_config('demo').data
-    config.dir = str(folder)
-    data.prepared_builder(config)
-    return folder
 
 
 def launch(folder: pathlib.Path, run: str, options: list[str], with_cache: bool = False) -> subprocess.Popen:

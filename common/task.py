@@ -67,6 +67,13 @@ class Task(abc.ABC):
     def init(self, key: jax.Array) -> Variables:
         """The initial variables: `params`, which the optimizer trains, and `batch_stats`."""
 
+    def open_values(self) -> dict[str, Any]:
+        """Values that the configuration leaves to the data (`common.config.is_open`), by dotted name.
+
+        Asked once, before training begins. Raises UserError where the data do not tell.
+        """
+        return {}
+
     def constants(self) -> Arrays:
         """Arrays that `loss` and `eval_step` read and nothing changes, such as frozen classifiers."""
         return {}
@@ -122,6 +129,11 @@ class Task(abc.ABC):
     def classes(self) -> tuple[str, ...]:
         """The names of the classes, in the order of their numbers."""
         return tuple(self.config.data.classes)
+
+    @property
+    def colors(self) -> dict[str, str]:
+        """What `present` shows the classes in, as CSS colours by name; {} where it has no colours for them."""
+        return {}
 
     @property
     def channels(self) -> int:

@@ -34,6 +34,10 @@ def get_config(variant: str = '') -> ConfigDict:
         'swap_weight': 100.0,  # Weight of the NLL of a second, always wrong label; 0 disables it.
         'reconstruct_wrong': False,  # Whether images with a wrong label are reconstructed too.
         'importance_samples': 0,  # For the importance-weighted bound in evaluation; 0 disables it.
+        'init_from': '',  # A work directory whose averaged weights training starts from.
+        'checkpoint': {
+            'best': '',  # The metric by which the best state is kept, e.g. '-loss'; '' keeps the last.
+        },
         'classifier_workdir': f'runs/classifier_mnist{suffix}',
         'judge_workdir': f'runs/judge_mnist{suffix}',
         'eval_every_epochs': 3,
@@ -45,6 +49,7 @@ def get_config(variant: str = '') -> ConfigDict:
             'manual_dir': '',
             'image_size': 28,
             'validation_examples': 0,
+            'test_share': 0.2,  # Of a folder without a test part, held out for testing.
             'classes': tuple('0123456789'),
             'mean': (0.1307,),
             'std': (0.3081,),

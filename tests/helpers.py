@@ -95,9 +95,10 @@ def usage_code(marker):
 
 def train_steps(task, steps, *, devices=None, dispatch=1):
     """The trainer, the state after so many steps, and the summary of each dispatch on the way."""
-    from common import data, parallel, train
+    from common import parallel, train
+    from common.data import batches
     devices = parallel.Devices(devices)
-    trainer = train.Trainer(task, data.Feed(task.load('train'), devices), devices)
+    trainer = train.Trainer(task, batches.Feed(task.load('train'), devices), devices)
     state, constants = devices.replicate(trainer.init())
     summaries = []
     for step in range(0, steps, dispatch):
@@ -128,10 +129,11 @@ def stopped_run(task, workdir, step):
 
 def saved_arrays(task, workdir):
     """The latest checkpoint, whole."""
-    from common import data, parallel, train
+    from common import parallel, train
     from common.checkpoint import Checkpoints
+    from common.data import batches
     devices = parallel.Devices()
-    trainer = train.Trainer(task, data.Feed(task.load('train'), devices), devices)
+    trainer = train.Trainer(task, batches.Feed(task.load('train'), devices), devices)
     template = train.to_items(devices.replicate(trainer.init()[0]))
     with Checkpoints(workdir) as checkpoints:
         return jax.tree.map(np.asarray, checkpoints.restore(template))

@@ -8,6 +8,8 @@ from common.report.figures import figure_to_image, subplots
 from unet.metrics import CLASSES
 
 COLORS = np.array([[230, 120, 40], [45, 90, 150], [250, 240, 200]], np.uint8)  # In the order of CLASSES.
+OVERLAY_COLORS = {name: 'transparent' if name == 'background' else f'#{bytes(color).hex()}'
+                  for name, color in zip(CLASSES, COLORS, strict=True)}  # As CSS has them.
 WRONG = (0.85, 0.1, 0.1)
 
 

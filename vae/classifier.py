@@ -35,6 +35,7 @@ class ClassifierTask:
     config: ConfigDict
     title = 'Classifier'
     classes, takes_labels = LABELS, False  # Of `predict`.
+    colors = {}  # Of `present`: its images show no classes.
     curves = ('loss', 'accuracy')
     figure_examples = 64
 

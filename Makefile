@@ -13,7 +13,7 @@ demo: .venv/ready  ## Train both families on embedded data, evaluate from the ch
 
 test: .venv/ready-dev  ## The style, and the whole test suite.
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests
+	$(BIN)/python -m pytest -q -rs -n 2 --dist loadfile tests
 
 soak: .venv/ready-dev  ## A run that is killed fifty times, at random moments and in mid-save.
 	KILLS=50 $(BIN)/python -m pytest -q -s tests/common/test_kill.py

@@ -34,7 +34,7 @@ class SegmentationTask:
     config: ConfigDict
     title = 'U-Net'
     channels, classes, takes_labels = 3, CLASSES, False  # Of `predict`.
-    colors = figures.OVERLAY_COLORS  # Of `present`.
+    colors = figures.OVERLAY_COLORS  # What `present` shows, by class.
     curves = ('loss', 'pixel_accuracy', 'mean_iou')
     figure_examples = 8
 

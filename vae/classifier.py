@@ -35,7 +35,7 @@ class ClassifierTask:
     config: ConfigDict
     title = 'Classifier'
     classes, takes_labels = LABELS, False  # Of `predict`.
-    colors = {}  # Of `present`: its images show no classes.
+    colors = {}  # The images of `present` have no colours for classes.
     curves = ('loss', 'accuracy')
     figure_examples = 64
 

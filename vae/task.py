@@ -40,7 +40,7 @@ class VAETask:
     config: ConfigDict
     title = 'Label-conditioned VAE'
     classes, takes_labels = LABELS, True  # Of `predict`.
-    colors = {}  # Of `present`: its images show no classes.
+    colors = {}  # The images of `present` have no colours for classes.
     curves = ('total', 'reconstruction', 'kl', 'label_loss')
     figure_examples = 64
 

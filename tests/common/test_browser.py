@@ -134,20 +134,20 @@ def test_photo_is_uploaded_and_its_mask_saved(open_page, width):
     upload(page)
     check_accessible(page)
     expect(page.get_by_role('heading', level=1)).to_have_text('U-Net: my_pets')
-    expect(page.locator('#about')).to_contain_text('synthetic_pets for 7 steps (10 epochs are configured)')
+    expect(page.locator('#about')).to_contain_text('synthetic_pets for 7 steps, in a run of 10 epochs')
     name, mask = saved(page, 'Save the mask')
     assert (name, mask.mode, mask.size) == ('my cat.mask.png', 'P', (90, 60))
     assert page.locator('#result').evaluate('image => image.naturalWidth') == 90
     page.get_by_role('button', name='Clear').click()
     for part in ('#result', '#preview', '#shares li', '.save'):
         expect(page.locator(part).filter(visible=True)).to_have_count(0)
-    expect(page.get_by_role('status')).to_be_empty()
+    expect(page.get_by_role('status')).to_have_text('No picture yet.')
 
 
 def test_bars_have_the_colours_of_the_overlay(open_page):
     page = open_page('unet')
     upload(page)
-    items = {item.locator('span').nth(1).inner_text(): item for item in page.locator('#shares li').all()}
+    items = {item.locator('.name').inner_text(): item for item in page.locator('#shares li').all()}
     assert {*items} == {'pet', 'background (not coloured)', 'border'}
     color = 'element => getComputedStyle(element).backgroundColor'
     for name, expected in {'pet': 'rgb(230, 120, 40)', 'border': 'rgb(250, 240, 200)'}.items():
@@ -167,7 +167,7 @@ def test_digit_is_drawn_and_its_label_chosen_by_keyboard(open_page, width):
         expect(page.get_by_role('combobox')).to_have_value(label)
         shown.append(page.locator('#result').get_attribute('src'))
     assert len({*shown}) == 4
-    name, image = saved(page, 'Save as 8')
+    name, image = saved(page, 'Save label 8')
     assert (name, image.size) == ('drawing.8.png', (16, 16))
     assert saved(page, 'Save all labels')[0] == 'drawing.grid.png'
     page.get_by_role('combobox').select_option('3')

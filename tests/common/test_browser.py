@@ -178,16 +178,18 @@ def test_digit_is_drawn_and_its_label_chosen_by_keyboard(open_page, width):
 
 
 def test_finger_draws(open_page):
-    page = open_page('vae', WIDTHS['phone'])
-    page.locator('#canvas').scroll_into_view_if_needed()
+    """On a screen so low that the page would scroll where the drawing area does not claim the touch."""
+    page = open_page('vae', WIDTHS['phone'] | {'viewport': {'width': 390, 'height': 500}})
+    page.evaluate('scrollTo(0, 150)')
     box = page.locator('#canvas').bounding_box()
     session = page.context.new_cdp_session(page)
-    for kind, y in (('touchStart', 60), ('touchMove', 120), ('touchMove', 200), ('touchEnd', None)):
+    for kind, y in (('touchStart', 20), ('touchMove', 80), ('touchMove', 120), ('touchMove', 180), ('touchEnd', None)):
         points = [] if y is None else [{'x': box['x'] + 100, 'y': box['y'] + y}]
         session.send('Input.dispatchTouchEvent', {'type': kind, 'touchPoints': points})
     done(page)
     drawn = page.evaluate('pen.getImageData(0, 0, 280, 280).data.filter((value, i) => i % 4 == 0 && value > 0).length')
-    assert drawn > 22 * 100
+    assert drawn > 22 * 150
+    assert page.evaluate('scrollY') == 150
 
 
 def test_keys_pass_the_drop_box(open_page):

@@ -17,7 +17,7 @@ lint: .venv/ready-dev  ## Format, lint and types.
 	$(BIN)/mypy
 
 test: lint  ## The checks, and the whole test suite.
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests
+	$(BIN)/python -m pytest -q -rs -n 2 --dist loadfile tests
 
 soak: .venv/ready-dev  ## Fifty kills at random moments and in the middle of a save; memory over a thousand steps.
 	KILLS=50 $(BIN)/python -m pytest -q -s -m "soak or not soak" tests/common/test_kill.py tests/common/test_memory.py

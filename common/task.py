@@ -128,6 +128,11 @@ class Task(abc.ABC):
         """Channels of an image: 1 or 3."""
         return len(self.config.data.mean)
 
+    @property
+    def colors(self) -> dict[str, str]:
+        """CSS colours of the classes in the pictures of `present`, by name; empty where these show no classes."""
+        return {}
+
     def predict(self, variables: Variables, images: jax.Array, labels: Any = None) -> jax.Array:
         """Images uint8 `[B, S, S, channels]`, and labels int32 `[B]` if `takes_labels`, to outputs `[B, ...]`."""
         raise UserError(f'{self.title} does not predict for pictures')

@@ -147,6 +147,10 @@ class SegmentationTask(Task):
     def report(self, rows) -> list[str | Picture]:
         return report.sections(rows)
 
+    @property
+    def colors(self) -> dict[str, str]:
+        return figures.OVERLAY_COLORS
+
     def predict(self, variables, images: jax.Array, labels=None) -> jax.Array:
         """Images uint8 `[B, S, S, 3]` to probabilities `[B, S, S, 3]` of the classes."""
         return jax.nn.softmax(self.logits(variables, images / 255.0))

@@ -127,7 +127,7 @@ def test_what_is_no_finished_run_is_left_out_in_a_line_each(tmp_path, capsys):
     (foreign / 'config.json').write_text('{"task": "poetry"}')
     (odd / 'results.json').write_text('[1, 2]')
     stored = json.loads((old / 'config.json').read_text())
-    del stored['augment']
+    stored['model']['depth'] = 3  # Of another version.
     (old / 'config.json').write_text(json.dumps(stored))
     (tmp_path / 'notes.txt').write_text('hello')
     assert [run.name for run in read(*sorted(tmp_path.iterdir()))] == ['good']
@@ -140,6 +140,13 @@ def test_what_is_no_finished_run_is_left_out_in_a_line_each(tmp_path, capsys):
     with pytest.raises(UserError, match='no such work directories'):
         read()
     assert not capsys.readouterr().err
+
+
+def test_unknown_level_of_a_factor_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr('unet.task.DOWN', ('max_pool', 'strided_conv', 'average_pool'))
+    folders = make_run(tmp_path, 'a'), make_run(tmp_path, 'b', model__down='average_pool')
+    with pytest.raises(UserError, match="does not know model.down = 'average_pool'"):
+        report.write([*map(str, folders)], tmp_path / 'out', main.make_task)
 
 
 def test_unwritable_output_is_found_before_the_work(tmp_path, monkeypatch):

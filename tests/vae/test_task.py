@@ -226,11 +226,11 @@ def test_swaps_are_counted_as_numpy_counts_them(task, initial):
     for image, label in zip(batch['image'][:20], np.asarray(batch['label'])[:20], strict=True):
         as_labels = task.predict(variables, jnp.stack([image] * 10), jnp.arange(10))
         assert 0 <= as_labels.min() < 0.1 and 0.9 < as_labels.max() <= 1
-        for metric, name in (('frozen', 'classifier'), ('judge', 'judge')):
-            read = np.asarray(task.classifiers[name].logits(constants[name], as_labels)).argmax(-1)
-            right[metric] += read[label] == label
-            original[metric] += np.sum(np.delete(read, label) == label)
-            given[metric] += (read == np.arange(10)) & (np.arange(10) != label)
+        for name, classifier in task.classifiers.items():
+            read = np.asarray(classifier.logits(constants[name], as_labels)).argmax(-1)
+            right[name] += read[label] == label
+            original[name] += np.sum(np.delete(read, label) == label)
+            given[name] += (read == np.arange(10)) & (np.arange(10) != label)
     for metric in given:
         assert metrics[f'swap_accuracy/{metric}'] == pytest.approx(given[metric].sum() / 180)
         assert metrics[f'original_label_rate/{metric}'] == pytest.approx(original[metric] / 180)
@@ -297,9 +297,10 @@ def test_importance_bound_is_that_of_burda_et_al(config):
 def test_run_leaves_the_classifier_alone_and_its_workdir_is_enough(config, vae_runs, tmp_path):
     workdir = tmp_path / 'run'
     task = VAETask(config)
-    workdir_lib.init_workdir(task, workdir)
-    workdir_lib.use_local_copies(config, workdir)
-    assert config.classifier_workdir == str(workdir / 'classifier')
+    with workdir_lib.locked(workdir):
+        workdir_lib.init_workdir(task, workdir)
+    task = VAETask(workdir_lib.use_local_copies(config, workdir))
+    assert task.config.classifier_workdir == str(workdir / 'classifier')
     with train.StopRequest() as stop:
         run = train.Run(task, workdir, stop)
         results = run.go()

@@ -4,8 +4,6 @@ import jax
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from vae.swaps import quotient
-
 NEIGHBOURS = 3  # The k of Kynkäänniemi et al. 2019, section 3.
 MOST = 1000  # Images a label whose features are compared, so that the distances of a class fit in memory.
 
@@ -15,8 +13,8 @@ def given_label(labels: jax.Array, index: jax.Array, classes: int) -> jax.Array:
     return (labels + 1 + index % (classes - 1)) % classes
 
 
-def manifold_metrics(*, real: np.ndarray, reconstructed: np.ndarray, swapped: np.ndarray, labels: np.ndarray,
-                     given: np.ndarray, names: tuple[str, ...]) -> dict[str, float]:
+def metrics(*, real: np.ndarray, reconstructed: np.ndarray, swapped: np.ndarray, labels: np.ndarray,
+            given: np.ndarray, names: tuple[str, ...]) -> dict[str, float]:
     """Precision and recall by label of swaps, and the means beside those of reconstructions and of real images.
 
     The real images of a label are halved. Three sets of equal size are compared with the real images of one half:
@@ -28,18 +26,21 @@ def manifold_metrics(*, real: np.ndarray, reconstructed: np.ndarray, swapped: np
         swapped: features of each image as another label, `[N, F]`. given: that label, `[N]`.
         names: of the labels.
     Returns:
-        `precision` and `recall`, and each with /NAME of a label, /reconstruction, /real. NaN for a label with too few
-        images; the means are of the others.
+        `precision` and `recall`, and each with /reconstruction, /real, and /NAME of a label. A label with too few
+        images has none, and no part in the means.
     """
-    found = {'': [], '/reconstruction': [], '/real': []}
-    for label in range(len(names)):
+    kinds, found = {'': swapped, '/reconstruction': reconstructed, '/real': real}, {}
+    for label, name in enumerate(names):
         own, to_label = np.flatnonzero(labels == label)[:MOST], np.flatnonzero(given == label)
-        for kind, features in (('', swapped[to_label]), ('/reconstruction', reconstructed[own]), ('/real', real[own])):
-            found[kind].append(crossed(real[own], features, min(len(own), len(to_label)) // 2))
-    by_label = {f'/{name}': pair for name, pair in zip(names, found[''], strict=True)}
-    means = {kind: mean_of_finite(np.array(pairs)) for kind, pairs in found.items()}
+        count = min(len(own), len(to_label)) // 2
+        if count > NEIGHBOURS:
+            found[name] = {kind: crossed(real[own], features[to_label if kind == '' else own], count)
+                           for kind, features in kinds.items()}
+    results = {f'/{name}': pairs[''] for name, pairs in found.items()}
+    if found:
+        results |= {kind: np.mean([pairs[kind] for pairs in found.values()], axis=0) for kind in kinds}
     return {f'{measure}{kind}': float(pair[i]) for i, measure in enumerate(('precision', 'recall'))
-            for kind, pair in (means | by_label).items()}
+            for kind, pair in results.items()}
 
 
 def crossed(real: np.ndarray, generated: np.ndarray, count: int) -> np.ndarray:
@@ -56,11 +57,11 @@ def precision_recall(real: np.ndarray, generated: np.ndarray, neighbours: int = 
 
     Args:
         real: `[N, F]`. generated: `[M, F]`. neighbours: k.
-    Returns:
-        NaN twice where either set has no k-th neighbour.
+    Raises:
+        ValueError: a set has no k-th neighbour.
     """
     if min(len(real), len(generated)) <= neighbours:
-        return float('nan'), float('nan')
+        raise ValueError(f'{len(real)} real and {len(generated)} generated points; {neighbours + 1} are needed of each')
     across = cdist(np.asarray(real, np.float64), np.asarray(generated, np.float64))
     within_real = across <= radii(real, neighbours)[:, None]
     within_generated = across <= radii(generated, neighbours)[None, :]
@@ -71,8 +72,3 @@ def radii(points: np.ndarray, neighbours: int) -> np.ndarray:
     """The distance `[N]` of each of the points `[N, F]` to its k-th nearest neighbour, itself left out."""
     points = np.asarray(points, np.float64)
     return np.partition(cdist(points, points), neighbours, axis=1)[:, neighbours]  # Itself is at distance 0, first.
-
-
-def mean_of_finite(values: np.ndarray) -> np.ndarray:
-    """The mean over the first axis of what is not NaN."""
-    return quotient(np.nansum(values, axis=0), np.sum(~np.isnan(values), axis=0))

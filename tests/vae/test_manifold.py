@@ -45,9 +45,10 @@ def test_set_that_covers_more_recalls_all_and_is_not_precise():
     assert precision < 0.1 and recall > 0.9
 
 
-def test_too_few_points_have_no_manifold():
-    assert np.isnan(manifold.precision_recall(normal(0, 3, 2), normal(1, 9, 2))).all()
-    assert np.isnan(manifold.precision_recall(normal(0, 9, 2), normal(1, 3, 2))).all()
+@pytest.mark.parametrize('counts', [(3, 9), (9, 3)])
+def test_too_few_points_have_no_manifold(counts):
+    with pytest.raises(ValueError, match='4 are needed'):
+        manifold.precision_recall(normal(0, counts[0], 2), normal(1, counts[1], 2))
 
 
 def features(count=180, classes=3):
@@ -59,8 +60,8 @@ def features(count=180, classes=3):
 
 
 def metrics(real, reconstructed, swapped, labels, given):
-    return manifold.manifold_metrics(real=real, reconstructed=reconstructed, swapped=swapped, labels=labels,
-                                     given=given, names=('a', 'b', 'c'))
+    return manifold.metrics(real=real, reconstructed=reconstructed, swapped=swapped, labels=labels, given=given,
+                            names=('a', 'b', 'c'))
 
 
 def test_given_labels_are_wrong_and_take_turns():
@@ -96,8 +97,9 @@ def test_label_without_images_is_left_out_of_the_mean():
     real, swapped, labels, given = features()
     some = labels != 2
     found = metrics(real[some], real[some], swapped[some], labels[some], given[some])
-    assert np.isnan(found['precision/c']) and found['precision'] == pytest.approx(
-        (found['precision/a'] + found['precision/b']) / 2)
+    assert 'precision/c' not in found
+    assert found['precision'] == pytest.approx((found['precision/a'] + found['precision/b']) / 2)
+    assert metrics(real[:9], real[:9], swapped[:9], labels[:9], given[:9]) == {}
 
 
 def test_only_the_first_images_of_a_label_are_used(monkeypatch):

@@ -18,26 +18,23 @@ def labels_of(count):
     return np.arange(count, dtype=np.int32) * 7 % 3 + 1  # Labels 1 to 3: none has label 0.
 
 
-def summed(function, count, *, batch=8):
-    """The sums of `function(index, valid)` over padded batches, in float64."""
-    total = None
-    for start in range(0, count, batch):
+def summed(images, originals, labels, batch=8):
+    """The sums over padded batches, in float64."""
+    step, total = jax.jit(swaps.batch_sums), None
+    for start in range(0, len(labels), batch):
         index = np.arange(start, start + batch)
-        sums = function(np.minimum(index, count - 1), index < count)
-        sums = jax.tree.map(lambda x: np.asarray(x, np.float64), sums)
+        i, valid = np.minimum(index, len(labels) - 1), index < len(labels)
+        sums = jax.tree.map(lambda x: np.asarray(x, np.float64), step(images[:, i], originals[i], labels[i], valid))
         total = sums if total is None else jax.tree.map(np.add, total, sums)
     return total
 
 
 def shared(images, labels, **options):
-    step = jax.jit(swaps.change_sums)
-    return swaps.shared_change(summed(lambda i, valid: step(images[:, i], labels[i], valid), len(labels), **options))
+    return swaps.shared_change(summed(images, images[0], labels, **options))
 
 
 def kept(images, originals, labels, **options):
-    step = jax.jit(swaps.layout_sums)
-    return swaps.layout_kept(summed(lambda i, valid: step(images[:, i], originals[i], labels[i], valid), len(labels),
-                                    **options))
+    return swaps.layout_kept(summed(images, originals, labels, **options))
 
 
 def under_labels(originals, labels, change):
@@ -86,7 +83,7 @@ def test_what_does_not_change_has_no_shared_change():
 def test_shared_change_of_real_images_is_the_mean_over_pairs_of_pairs():
     labels = labels_of(9)
     images = uniform(0, 9, 4, 4, 1) + np.float32(0.1) * labels[:, None, None, None].astype(np.float32)
-    sums = summed(lambda i, valid: swaps.image_sums(images[i], labels[i], valid, classes=CLASSES), 9, batch=4)
+    sums = summed(np.broadcast_to(images, (CLASSES, *images.shape)), images, labels, batch=4)
     flat = images.reshape(9, -1)
     expected = [np.nan]
     for given in range(1, CLASSES):
@@ -140,3 +137,12 @@ def test_image_that_is_the_only_one_of_its_label_does_not_count():
     without = kept(images[:, :3], originals[:3], np.array([1, 1, 1], np.int32))
     assert alone == pytest.approx(without, abs=1e-6)
     assert np.isnan(kept(images[:, :1], originals[:1], np.array([1], np.int32))).all()
+
+
+def test_metrics_are_means_over_labels_beside_their_bounds():
+    originals, images, labels = uniform(0, 11, 16, 16, 3), uniform(1, CLASSES, 11, 16, 16, 3), labels_of(11)
+    sums = summed(images, originals, labels)
+    found = swaps.metrics(sums)
+    assert found['shared_change'] == pytest.approx(swaps.shared_change(sums).mean())
+    assert found['shared_change/real'] == pytest.approx(swaps.shared_change_of_real(sums)[1:].mean())
+    assert (found['kept'], found['kept/reconstruction']) == swaps.layout_kept(sums)

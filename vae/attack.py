@@ -8,8 +8,9 @@ import jax.numpy as jnp
 START, STEP = 0.5, 1.25  # Lengths of the random start and of the step, in radii.
 
 
-def attacked(nll: Callable[[jax.Array], jax.Array], images: jax.Array, directions: jax.Array,
-             radius: float) -> jax.Array:
+def attacked(
+    nll: Callable[[jax.Array], jax.Array], images: jax.Array, directions: jax.Array, radius: float
+) -> jax.Array:
     """Images changed within `radius`, in the L2 norm of all pixels of an image, so that `nll` rises: `[B, H, W, C]`.
 
     One step along the gradient from a random start, projected back to the ball (Wong et al. 2020, arXiv:2001.03994,

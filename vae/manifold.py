@@ -13,8 +13,15 @@ def given_label(labels: jax.Array, index: jax.Array, classes: int) -> jax.Array:
     return (labels + 1 + index % (classes - 1)) % classes
 
 
-def metrics(*, real: np.ndarray, reconstructed: np.ndarray, swapped: np.ndarray, labels: np.ndarray,
-            given: np.ndarray, names: tuple[str, ...]) -> dict[str, float]:
+def metrics(
+    *,
+    real: np.ndarray,
+    reconstructed: np.ndarray,
+    swapped: np.ndarray,
+    labels: np.ndarray,
+    given: np.ndarray,
+    names: tuple[str, ...],
+) -> dict[str, float]:
     """Precision and recall by label of swaps, and the means beside those of reconstructions and of real images.
 
     The real images of a label are halved. Three sets of equal size are compared with the real images of one half:
@@ -34,18 +41,23 @@ def metrics(*, real: np.ndarray, reconstructed: np.ndarray, swapped: np.ndarray,
         own, to_label = np.flatnonzero(labels == label)[:MOST], np.flatnonzero(given == label)
         count = min(len(own), len(to_label)) // 2
         if count > NEIGHBOURS:
-            found[name] = {kind: crossed(real[own], features[to_label if kind == '' else own], count)
-                           for kind, features in kinds.items()}
+            found[name] = {
+                kind: crossed(real[own], features[to_label if kind == '' else own], count)
+                for kind, features in kinds.items()
+            }
     results = {f'/{name}': pairs[''] for name, pairs in found.items()}
     if found:
         results |= {kind: np.mean([pairs[kind] for pairs in found.values()], axis=0) for kind in kinds}
-    return {f'{measure}{kind}': float(pair[i]) for i, measure in enumerate(('precision', 'recall'))
-            for kind, pair in results.items()}
+    return {
+        f'{measure}{kind}': float(pair[i])
+        for i, measure in enumerate(('precision', 'recall'))
+        for kind, pair in results.items()
+    }
 
 
 def crossed(real: np.ndarray, generated: np.ndarray, count: int) -> np.ndarray:
     """Precision and recall `[2]` of `count` generated of one half against as many real of the other, both ways."""
-    return np.mean([precision_recall(real[one::2][:count], generated[1 - one::2][:count]) for one in (0, 1)], axis=0)
+    return np.mean([precision_recall(real[one::2][:count], generated[1 - one :: 2][:count]) for one in (0, 1)], axis=0)
 
 
 def precision_recall(real: np.ndarray, generated: np.ndarray, neighbours: int = NEIGHBOURS) -> tuple[float, float]:

@@ -29,13 +29,16 @@ def batch_sums(images: jax.Array, originals: jax.Array, labels: jax.Array, valid
     changes = images - images[labels, jnp.arange(len(labels))][None]  # 0 under the true label.
     changes = jnp.where(valid[None, :, None, None, None], changes, 0)
     before, after = layout(originals), layout(images)
-    return {'count': jnp.sum(members, axis=0).astype(jnp.int32),
-            'image': jnp.einsum('bt,bhwc->thwc', members, originals),
-            'image_squares': jnp.einsum('bt,bhwc->t', members, jnp.square(originals)),
-            'layout': jnp.einsum('bt,bf->tf', members, before),
-            'change': jnp.sum(changes, axis=1), 'change_squares': jnp.sum(jnp.square(changes), axis=(1, 2, 3, 4)),
-            'given_layout': jnp.einsum('gbf,bt->gtf', after, members),
-            'layout_products': jnp.einsum('gbf,bf,bt->gt', after, before, members)}
+    return {
+        'count': jnp.sum(members, axis=0).astype(jnp.int32),
+        'image': jnp.einsum('bt,bhwc->thwc', members, originals),
+        'image_squares': jnp.einsum('bt,bhwc->t', members, jnp.square(originals)),
+        'layout': jnp.einsum('bt,bf->tf', members, before),
+        'change': jnp.sum(changes, axis=1),
+        'change_squares': jnp.sum(jnp.square(changes), axis=(1, 2, 3, 4)),
+        'given_layout': jnp.einsum('gbf,bt->gtf', after, members),
+        'layout_products': jnp.einsum('gbf,bf,bt->gt', after, before, members),
+    }
 
 
 def metrics(sums: dict[str, np.ndarray]) -> dict[str, float]:
@@ -46,9 +49,12 @@ def metrics(sums: dict[str, np.ndarray]) -> dict[str, float]:
     """
     sums = {name: np.asarray(value, np.float64) for name, value in sums.items()}
     kept, kept_by_reconstruction = layout_kept(sums)
-    return {'shared_change': float(np.mean(shared_change(sums))),
-            'shared_change/real': mean_of_finite(shared_change_of_real(sums)),
-            'kept': kept, 'kept/reconstruction': kept_by_reconstruction}
+    return {
+        'shared_change': float(np.mean(shared_change(sums))),
+        'shared_change/real': mean_of_finite(shared_change_of_real(sums)),
+        'kept': kept,
+        'kept/reconstruction': kept_by_reconstruction,
+    }
 
 
 def shared_change(sums: dict[str, Any]) -> np.ndarray:
@@ -104,8 +110,10 @@ def layout_kept(sums: dict[str, Any]) -> tuple[float, float]:
     others = np.einsum('gtf,tf->gt', sums['given_layout'], sums['layout']) - own
     kept = own - quotient(others, np.maximum(count - 1, 0))  # Summed over the images of a true label.
     counted, same = count > 1, np.eye(len(count), dtype=bool)
-    return tuple(float(quotient(np.sum(kept[which & counted]), np.sum((which * count)[which & counted])))
-                 for which in (~same, same))
+    return tuple(
+        float(quotient(np.sum(kept[which & counted]), np.sum((which * count)[which & counted])))
+        for which in (~same, same)
+    )
 
 
 def mean_of_finite(values: np.ndarray) -> float:

@@ -15,7 +15,7 @@ LABELS = jnp.arange(16) % 10
 
 def nll(images, weights=WEIGHTS):
     logits = jnp.tanh(images.reshape(len(images), -1) @ weights)
-    return -jnp.sum(jax.nn.log_softmax(3 * logits) * jax.nn.one_hot(LABELS[:len(images)], 10), axis=-1)
+    return -jnp.sum(jax.nn.log_softmax(3 * logits) * jax.nn.one_hot(LABELS[: len(images)], 10), axis=-1)
 
 
 def lengths(changes):

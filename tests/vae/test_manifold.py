@@ -12,12 +12,14 @@ def normal(seed, *shape):
 
 def brute_force(real, generated, neighbours):
     """The definition, point by point."""
+
     def covers(points, x):
         for i, point in enumerate(points):
             distances = sorted(np.linalg.norm(point - other) for j, other in enumerate(points) if j != i)
             if np.linalg.norm(point - x) <= distances[neighbours - 1]:
                 return True
         return False
+
     return np.mean([covers(real, x) for x in generated]), np.mean([covers(generated, x) for x in real])
 
 
@@ -60,8 +62,9 @@ def features(count=180, classes=3):
 
 
 def metrics(real, reconstructed, swapped, labels, given):
-    return manifold.metrics(real=real, reconstructed=reconstructed, swapped=swapped, labels=labels, given=given,
-                            names=('a', 'b', 'c'))
+    return manifold.metrics(
+        real=real, reconstructed=reconstructed, swapped=swapped, labels=labels, given=given, names=('a', 'b', 'c')
+    )
 
 
 def test_given_labels_are_wrong_and_take_turns():
@@ -88,7 +91,9 @@ def test_real_images_are_compared_with_the_half_that_lacks_them():
     given = np.where(np.arange(80) < 40, 0, 1)
     real = normal(0, 80, 8)
     found = metrics(real, real, real, labels, given)
-    expected = np.mean([manifold.precision_recall(real[one::2][:20], real[1 - one::2][:20]) for one in (0, 1)], axis=0)
+    expected = np.mean(
+        [manifold.precision_recall(real[one::2][:20], real[1 - one :: 2][:20]) for one in (0, 1)], axis=0
+    )
     assert (found['precision/real'], found['recall/real']) == pytest.approx(tuple(expected))
     assert found['precision/real'] < 1
 

@@ -88,8 +88,14 @@ def test_shared_change_of_real_images_is_the_mean_over_pairs_of_pairs():
     expected = [np.nan]
     for given in range(1, CLASSES):
         inside, outside = np.flatnonzero(labels == given), np.flatnonzero(labels != given)
-        pairs = [(flat[a] - flat[x]) @ (flat[b] - flat[y]) for a in inside for b in inside for x in outside
-                 for y in outside if a != b and x != y]
+        pairs = [
+            (flat[a] - flat[x]) @ (flat[b] - flat[y])
+            for a in inside
+            for b in inside
+            for x in outside
+            for y in outside
+            if a != b and x != y
+        ]
         squares = [np.square(flat[a] - flat[x]).sum() for a in inside for x in outside]
         expected.append(np.mean(pairs) / np.mean(squares))
     np.testing.assert_allclose(swaps.shared_change_of_real(sums), expected, rtol=1e-4)
@@ -123,8 +129,9 @@ def test_original_keeps_its_layout_and_a_prototype_keeps_none():
     originals = (7 * themes[labels] + 3 * uniform(0, 60, 16, 16, 3)) / np.float32(10)
     swap, reconstruction = kept(np.broadcast_to(originals, (CLASSES, *originals.shape)), originals, labels)
     assert swap == pytest.approx(reconstruction) and 0.05 < swap < 0.5
-    swap, _ = kept(under_labels(originals, labels, lambda label, x: np.broadcast_to(themes[label], x.shape)),
-                   originals, labels)
+    swap, _ = kept(
+        under_labels(originals, labels, lambda label, x: np.broadcast_to(themes[label], x.shape)), originals, labels
+    )
     assert abs(swap) < 1e-6
     swap, _ = kept(np.broadcast_to(themes[labels], (CLASSES, *originals.shape)), originals, labels)
     assert abs(swap) < 1e-6

@@ -22,32 +22,53 @@ def metrics(
     given: np.ndarray,
     names: tuple[str, ...],
 ) -> dict[str, float]:
-    """Precision and recall by label of swaps, and the means beside those of reconstructions and of real images.
+    """Precision and recall of the swaps to each label against its real images, and against their reconstructions.
 
-    The real images of a label are halved. Three sets of equal size are compared with the real images of one half:
-    swaps to the label, reconstructions of the other half, and the other half itself, which is the ceiling. Then the
-    halves change places, and the two results are averaged. Of a label, at most the first 1,000 images are used.
+    Reconstructions are as blurred as swaps are. Against them, blur does not count; against real images it counts for so
+    much that a sharp pattern on a blurred image may be nearer to them than a good reconstruction.
 
     Args:
         real, reconstructed: features of each image and of its reconstruction, `[N, F]`. labels: the true ones, `[N]`.
         swapped: features of each image as another label, `[N, F]`. given: that label, `[N]`.
         names: of the labels.
     Returns:
-        `precision` and `recall`, and each with /reconstruction, /real, and /NAME of a label. A label with too few
-        images has none, and no part in the means.
+        `precision` and `recall` against real images, means over labels, with /NAME of each label, /reconstruction and
+        /real; against reconstructions `soft_precision` and `soft_recall`, with /NAME and /reconstruction; see
+        `compared`.
     """
-    kinds, found = {'': swapped, '/reconstruction': reconstructed, '/real': real}, {}
+    sets = {'': swapped, '/reconstruction': reconstructed, '/real': real}
+    against_real = compared(real, sets, labels, given, names)
+    against_reconstructions = compared(
+        reconstructed, {kind: sets[kind] for kind in ('', '/reconstruction')}, labels, given, names
+    )
+    return against_real | {f'soft_{name}': value for name, value in against_reconstructions.items()}
+
+
+def compared(
+    reference: np.ndarray, sets: dict[str, np.ndarray], labels: np.ndarray, given: np.ndarray, names: tuple[str, ...]
+) -> dict[str, float]:
+    """Precision and recall of each of the sets against the reference: features `[N, F]` of one image a row.
+
+    The reference of a label is halved. As many of each set are compared with one half: images of the other half, or,
+    of the set '', swaps to the label. Then the halves change places, and the two results are averaged. Of a label, at
+    most the first 1,000 images are used.
+
+    Returns:
+        `precision` and `recall` with the name of each set, means over labels; for the set '', also those of each label,
+        /NAME. A label with too few images has none, and no part in the means.
+    """
+    found = {}
     for label, name in enumerate(names):
         own, to_label = np.flatnonzero(labels == label)[:MOST], np.flatnonzero(given == label)
         count = min(len(own), len(to_label)) // 2
         if count > NEIGHBOURS:
             found[name] = {
-                kind: crossed(real[own], features[to_label if kind == '' else own], count)
-                for kind, features in kinds.items()
+                kind: crossed(reference[own], features[own if kind else to_label], count)
+                for kind, features in sets.items()
             }
     results = {f'/{name}': pairs[''] for name, pairs in found.items()}
     if found:
-        results |= {kind: np.mean([pairs[kind] for pairs in found.values()], axis=0) for kind in kinds}
+        results |= {kind: np.mean([pairs[kind] for pairs in found.values()], axis=0) for kind in sets}
     return {
         f'{measure}{kind}': float(pair[i])
         for i, measure in enumerate(('precision', 'recall'))

@@ -19,7 +19,9 @@ LABELS = {'right_label_accuracy/judge': 'right label: judge reads it',
 SWAPS = (('shared_change', 'shared change', 'swaps'), ('shared_change/real', 'shared change', 'real images instead'),
          ('kept', 'layout kept', 'swaps'), ('kept/reconstruction', 'layout kept', 'reconstructions'),
          *((f'{measure}{key}', measure, kind) for measure in ('precision', 'recall') for key, kind in (
-             ('', 'swaps'), ('/reconstruction', 'reconstructions'), ('/real', 'other real images'))))
+             ('', 'swaps'), ('/reconstruction', 'reconstructions'), ('/real', 'other real images'))),
+         *((f'soft_{measure}{key}', f'{measure} among reconstructions', kind) for measure in ('precision', 'recall')
+           for key, kind in (('', 'swaps'), ('/reconstruction', 'other reconstructions'))))
 
 
 def sections(rows: list[Entry]) -> list[str]:
@@ -57,7 +59,8 @@ def swaps(rows: list[Entry], names: tuple[str, ...]) -> list[str]:
             'The layout is a low-pass image without its colours; what is kept of it is the correlation with the '
             'original, less that with other originals of its label. Precision is the share of results that are among '
             'the real images of the label, and recall the share of real images that are among the results, by nearest '
-            "neighbours in the judge's features (Kynkäänniemi et al. 2019); both depend on the number of test images.",
+            "neighbours in the judge's features (Kynkäänniemi et al. 2019). Among reconstructions, which are as blurred, "
+            'blur does not count. All four depend on the number of test images.',
             *table(('measure', 'measured on', *names), lines)]
 
 

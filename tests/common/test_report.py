@@ -255,4 +255,4 @@ def test_vae_stands_beside_the_reference_with_what_a_wrong_label_does(tmp_path):
     assert cells_of(text, 'slant') == [['slant', 'its original', '0.80'], ['slant', 'another image', '0.01']]
     assert cells_of(text, 'shared change') == [['shared change', 'swaps', '0.36'],
                                                ['shared change', 'real images instead', '0.05']]
-    assert cells_of(text, 'recall')[-1] == ['recall', 'other real images', '0.87']
+    assert ['recall', 'other real images', '0.87'] in cells_of(text, 'recall')

@@ -98,6 +98,18 @@ def test_real_images_are_compared_with_the_half_that_lacks_them():
     assert found['precision/real'] < 1
 
 
+def test_soft_precision_and_recall_are_those_against_reconstructions():
+    """Here reconstructions are far from real images, and swaps are like the reconstructions of their label."""
+    real, swapped, labels, given = features()
+    found = metrics(real, real + 100, swapped + 100, labels, given)
+    expected = metrics(real, real, swapped, labels, given)
+    for measure in ('precision', 'recall'):
+        assert found[measure] == found[f'{measure}/reconstruction'] == 0 < expected[measure]
+        for kind in ('', '/reconstruction', '/b'):
+            assert found[f'soft_{measure}{kind}'] == pytest.approx(expected[f'{measure}{kind}'])
+    assert 'soft_precision/real' not in found
+
+
 def test_label_without_images_is_left_out_of_the_mean():
     real, swapped, labels, given = features()
     some = labels != 2

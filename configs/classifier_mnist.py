@@ -36,7 +36,7 @@ def get_config(variant: str = '') -> ConfigDict:
             'std': (0.3081,),
         },
         'model': {
-            'encoder': 'small',  # small, plain, resnet9 or resnet34.
+            'encoder': 'small',  # small, plain or resnet9.
             'width': 16,
         },
         'optimizer': {

@@ -59,8 +59,8 @@ def swaps(rows: list[Entry], names: tuple[str, ...]) -> list[str]:
             'The layout is a low-pass image without its colours; what is kept of it is the correlation with the '
             'original, less that with other originals of its label. Precision is the share of results that are among '
             'the real images of the label, and recall the share of real images that are among the results, by nearest '
-            "neighbours in the judge's features (Kynkäänniemi et al. 2019). Among reconstructions, which are as blurred, "
-            'blur does not count. All four depend on the number of test images.',
+            "neighbours in the judge's features (Kynkäänniemi et al. 2019). Among reconstructions, which are as "
+            'blurred, blur does not count. All four depend on the number of test images.',
             *table(('measure', 'measured on', *names), lines)]
 
 

@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test soak bench clean
+.PHONY: demo lint test soak bench clean
 
 demo: .venv/ready  ## Train both families on embedded data, evaluate from the checkpoints, say where the pictures are.
 	$(BIN)/python main.py --config=configs/unet_mp_tr_ce.py:demo
@@ -11,12 +11,16 @@ demo: .venv/ready  ## Train both families on embedded data, evaluate from the ch
 	$(BIN)/python main.py --config=configs/vae_mnist.py:demo
 	$(BIN)/python main.py --mode=eval --workdir=runs/vae_mnist_demo
 
-test: .venv/ready-dev  ## The style, and the whole test suite.
+lint: .venv/ready-dev  ## Format, lint and types.
+	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests
+	$(BIN)/mypy
 
-soak: .venv/ready-dev  ## A run that is killed fifty times, at random moments and in mid-save.
-	KILLS=50 $(BIN)/python -m pytest -q -s tests/common/test_kill.py
+test: lint  ## The checks, and the whole test suite.
+	$(BIN)/python -m pytest -q -rs -n 2 --dist loadfile tests
+
+soak: .venv/ready-dev  ## Fifty kills at random moments and in the middle of a save; memory over a thousand steps.
+	KILLS=50 $(BIN)/python -m pytest -q -s -m "soak or not soak" tests/common/test_kill.py tests/common/test_memory.py
 
 bench: .venv/ready-bench  ## Speed beside PyTorch, after a check that both compute the same.
 	$(BIN)/python -m pytest -q benchmarks

@@ -42,8 +42,7 @@ def main() -> None:
             return
         folder = find_workdir()
         if mode == 'sweep':
-            axes = sweep.read_axes(flags.FLAGS['config'])
-            sweep.run(sweep.cells(CONFIG.value, axes), folder, make_task, train.train)
+            sweep.run(sweep.cells(CONFIG.value, sweep.read_axes(flags.FLAGS['config'])), folder, make_task, train.train)
             print(f"compare them: python main.py --mode=report --runs='{folder}/*'")
         elif mode in ('train', 'eval'):
             if mode == 'train':
@@ -78,7 +77,7 @@ def find_workdir() -> pathlib.Path:
     if CONFIG.value is None:
         raise UserError('say what to do: --config=configs/unet_mp_tr_ce.py trains, '
                         '--mode=eval --workdir=runs/unet_mp_tr_ce evaluates; --help lists all flags')
-    path, _, variant = flags.FLAGS['config'].config_filename.partition(':')
+    path, _, variant = cli.config_file().partition(':')
     return pathlib.Path('runs') / '_'.join(filter(None, (pathlib.Path(path).stem, variant)))
 
 
@@ -91,7 +90,12 @@ def make_task(config):
     return task(checked(config, task.defaults()))
 
 
-if __name__ == '__main__':
+def console() -> int:
+    """The program: sets the CPU up, and returns the exit code."""
     cpu.configure()
     cpu.restart_with_huge_pages()
-    sys.exit(cli.run(main, sys.argv))
+    return cli.run(main, sys.argv)
+
+
+if __name__ == '__main__':
+    sys.exit(console())

@@ -13,14 +13,14 @@ from common.errors import UserError
 from common.parallel import Devices
 from common.task import Task, Variables
 
-KEEP = 2  # Checkpoints: where the last one is damaged, there is one before it.
+KEEP = 2  # Checkpoints: if the last one is damaged, there is an older one.
 
 
 class Checkpoints:
-    """Saves and restores the state of a run; saving goes on in the background.
+    """Saves and restores the state of a run; saves run in the background.
 
-    A checkpoint appears whole or not at all. Orbax does not notice a flipped bit, so a checksum of every
-    array is stored with it and compared when it is read.
+    A checkpoint is complete or absent. Orbax does not detect flipped bits, so a checksum of every array is stored and
+    compared on reading.
     """
 
     def __init__(self, workdir: pathlib.Path, read_only: bool = False):
@@ -39,9 +39,9 @@ class Checkpoints:
         return self.manager.latest_step()
 
     def save(self, step: int, items: dict[str, Any]) -> None:
-        """Starts writing copies of the named trees of arrays; waits only for the previous save."""
+        """Starts writing copies of the named trees of arrays, after the previous save has ended."""
         if step != self.latest_step():
-            items = jax.tree.map(np.array, items)  # Orbax writes no array of one process alone, as pmap returns.
+            items = jax.tree.map(np.array, items)  # Orbax refuses arrays that only one process holds, as pmap returns.
             with self.writing():
                 self.manager.save(step, args=ocp.args.Composite(
                     **{name: ocp.args.StandardSave(tree) for name, tree in items.items()},
@@ -49,14 +49,14 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def writing(self):
-        """Raises UserError where this or the previous checkpoint, written in the background, finds no room."""
+        """Raises UserError if this checkpoint, or the previous one in the background, cannot be written."""
         try:
             yield
         except (OSError, ValueError) as error:
             step = last_step(self.directory.parent) or 0
             reason = ' '.join(str(error).split())[-150:]
             raise UserError(f'a checkpoint cannot be written to {self.directory} ({reason}); make room and start '
-                            f'again to go on from step {step}') from error
+                            f'again to resume from step {step}') from error
 
     def restore(self, items: dict[str, Any]) -> dict[str, Any]:
         """Reads the named trees of the latest checkpoint.
@@ -64,7 +64,7 @@ class Checkpoints:
         Args:
             items: for each name, a tree of arrays or of `jax.ShapeDtypeStruct` with a sharding, as a template.
         Raises:
-            UserError: there is none, or it is damaged; never falls back to another one by itself.
+            UserError: there is none, or it is damaged. An older checkpoint is never used silently.
         """
         step = self.latest_step()
         if step is None:
@@ -79,7 +79,7 @@ class Checkpoints:
             raise
         except PermissionError as error:
             raise UserError(f'{error.filename} may not be read; ask its owner') from error
-        except Exception as error:  # Whatever orbax and tensorstore raise on what they cannot read.
+        except Exception as error:  # orbax and tensorstore raise many types for unreadable files.
             if 'tree structures do not match' in str(error):
                 raise UserError(f'the checkpoints in {self.directory} are of another version of this program, or not '
                                 'of its config.json; use the version that wrote them') from error

@@ -1,11 +1,14 @@
 """Turns a mistake on the command line into one line and an exit code."""
 
 from collections.abc import Callable
+import logging
 import os
 import re
 import sys
+from typing import Any
 
-from absl import app, flags, logging
+from absl import app, flags
+from absl import logging as absl_logging
 
 from common.errors import Diverged, Incomplete, Interrupted, PeerLost, UserError
 
@@ -16,11 +19,11 @@ def run(main: Callable[[], None], argv: list[str]) -> int:
     """Parses the flags and calls `main`.
 
     Returns:
-        The exit code: 0, 1 where training diverged or another process was lost, 2 for a mistake of the user's, 3 where
-        some of the work could not be done, 128 + n after signal n.
+        The exit code: 0, 1 if training diverged or another process was lost, 2 for a user error, 3 if
+        part of the work could not be done, 128 + n after signal n.
     """
-    logging.set_verbosity(logging.ERROR)  # The libraries' advice is not for the user.
-    logging.logging.getLogger('urllib3').setLevel('ERROR')  # Nor that a download is tried again.
+    absl_logging.set_verbosity(absl_logging.ERROR)  # Hide the libraries' own warnings.
+    logging.getLogger('urllib3').setLevel('ERROR')  # Hide retries of downloads.
     try:
         parse(argv)
         main()
@@ -29,7 +32,7 @@ def run(main: Callable[[], None], argv: list[str]) -> int:
         return EXIT_CODES[type(error)]
     except PeerLost as error:
         print(f'error: {error}', file=sys.stderr, flush=True)
-        os._exit(1)  # JAX's way out would wait for the process that has gone, and abort.
+        os._exit(1)  # JAX's exit would wait for the lost process, then abort.
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         return 128 + stop.signum
@@ -38,18 +41,24 @@ def run(main: Callable[[], None], argv: list[str]) -> int:
     return 0
 
 
+def config_file() -> str:
+    """What --config names: a path, and after a colon a variant."""
+    flag: Any = flags.FLAGS['config']
+    return flag.config_filename
+
+
 def parse(argv: list[str]) -> None:
     """Parses the flags. Raises UserError in place of the many exceptions that absl and ml_collections have."""
     app.define_help_flags()
     try:
         rest = flags.FLAGS(argv)[1:]
         if 'config' in flags.FLAGS and flags.FLAGS.config is not None:
-            _ = flags.FLAGS.config.task  # Only at the first use does a file that failed to load say so.
+            _ = flags.FLAGS.config.task  # A file that failed to load raises at its first use.
     except UserError:
         raise
     except OSError as error:
         raise UserError('the file in --config cannot be read; name one of configs/*.py by its path') from error
-    except (AttributeError, KeyError) as error:  # A locked ConfigDict says no more than the key.
+    except (AttributeError, KeyError) as error:  # A locked ConfigDict names only the key.
         said = str(error)
         if 'get_config' in said:
             raise UserError('the file in --config has no get_config; name one of configs/*.py') from error

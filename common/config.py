@@ -4,6 +4,7 @@ from collections.abc import Mapping
 import functools
 import json
 import math
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -19,7 +20,8 @@ def checked(config: ConfigDict, defaults: ConfigDict) -> ConfigDict:
         UserError: a key is unknown, or a value has another type than its default or is out of range.
     """
     config = completed(config, defaults)
-    values, examples = flatten(config), flatten(defaults)
+    values: dict[str, Any] = flatten(config)
+    examples = flatten(defaults)
     for name, example in examples.items():
         if not same_type(values[name], example):
             raise UserError(f'{name} is {values[name]!r}; it must be like {example!r}')
@@ -46,8 +48,7 @@ def completed(config: ConfigDict, defaults: ConfigDict) -> ConfigDict:
     if missing:
         notice_once('the configuration lacks ' + ', '.join(f'{name} (now {value!r})' for name, value in missing.items())
                     + ': taken from the defaults')
-    complete = ConfigDict(nested(missing | values))
-    return complete
+    return ConfigDict(nested(missing | values))
 
 
 @functools.cache
@@ -58,7 +59,7 @@ def notice_once(text: str) -> None:
 
 def nested(values: Mapping[str, object]) -> dict[str, object]:
     """Dotted names as nested dictionaries: the inverse of `flatten`."""
-    tree: dict[str, object] = {}
+    tree: dict[str, Any] = {}
     for name, value in values.items():
         *sections, key = name.split('.')
         node = tree
@@ -92,7 +93,7 @@ def is_location(name: str) -> bool:
 
 def flatten(config: ConfigDict) -> dict[str, object]:
     """Dotted names to values, as JSON gives them back: tuples are lists."""
-    flat = {}
+    flat: dict[str, object] = {}
     for name, value in json.loads(config.to_json_best_effort()).items():
         inner = flatten(ConfigDict(value)) if isinstance(value, dict) else None
         flat |= {name: value} if inner is None else {f'{name}.{key}': v for key, v in inner.items()}

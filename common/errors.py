@@ -1,11 +1,11 @@
-"""How a run ends before its end; common/cli.py turns each into one line and an exit code."""
+"""The ways a run ends early; common/cli.py turns each into one line and an exit code."""
 
 import signal
 import sys
 
 
 class UserError(Exception):
-    """Says what is wrong and what to do about it, in one line, without a traceback."""
+    """A mistake of the user's: one line with what is wrong and what to do, printed without a traceback."""
 
 
 class Diverged(Exception):
@@ -13,24 +13,24 @@ class Diverged(Exception):
 
 
 class PeerLost(Exception):
-    """Another process of the run has gone."""
+    """Another process of the run has died."""
 
 
 class Incomplete(Exception):
-    """Some of what was asked for could not be done; what is there is right."""
+    """Part of the work could not be done; the output that exists is valid."""
 
 
 class Interrupted(Exception):
-    """The run was asked by signal `signum` to stop, and has saved its state at `step`."""
+    """Signal `signum` stopped the run, which has saved its state at `step`."""
 
     def __init__(self, step: int, signum: int):
         super().__init__(f'stopped at step {step} by {signal.Signals(signum).name}; the state is saved: '
-                         'start the same command again to go on')
+                         'start the same command again to resume')
         self.signum = signum
 
 
 def notice(text: str) -> None:
-    """Tells the user something that is not an error, in one line."""
+    """Prints one line to stderr that is not an error."""
     print(text, file=sys.stderr)
 
 

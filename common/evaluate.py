@@ -1,4 +1,4 @@
-"""Exact metrics over a whole split: every example counts once, whatever the batch size."""
+"""Exact metrics over a whole split: every example counts once, independent of the batch size."""
 
 from collections.abc import Callable
 import functools
@@ -21,8 +21,8 @@ class Evaluation:
     """Evaluates a task on its splits; compiles the step once for each choice of measures.
 
     Attributes:
-        split: what is measured in the course of training: 'validation' where some of the training split is
-            held out, else 'test'.
+        split: the split measured during training: 'validation' if part of the training split is held out,
+            else 'test'.
     """
 
     def __init__(self, task: Task, devices: Devices, train_feed: data.Feed | None = None):
@@ -49,12 +49,12 @@ class Evaluation:
         return self.feeds[split]
 
     def metrics(self, variables, constants, poll: Callable[[], None], split: str = '') -> dict[str, float]:
-        """Metrics of one split; `poll` is called after every batch and may raise to leave early."""
+        """Metrics of one split; `poll` is called after every batch and may raise to stop."""
         split = split or self.split
         feed, step, totals, sent = self.feed(split), self.step(split), Totals(), None
         for index, valid in data.padded_batches(feed.size, self.batch_size):
             batch = feed(index) | {'valid': self.devices.split(valid)}
-            # The next batch is on its way before the last one's sums are waited for.
+            # Dispatch the next batch before waiting for the sums of the last one.
             sent, arrived = (*step(variables, constants, batch, self.root), valid), sent
             if arrived:
                 totals.add(*arrived)
@@ -71,7 +71,7 @@ class Evaluation:
                 'num_examples': self.feed('test').size}
 
     def figures(self, variables) -> dict[str, np.ndarray]:
-        """The task's pictures of a fixed set of test examples; none but on the first process, which draws alone."""
+        """The task's pictures of a fixed set of test examples. Only the first process draws them; others return {}."""
         feed = self.feed('test')
         if not is_first():
             return {}
@@ -111,7 +111,7 @@ def add(totals, sums):
 
 
 def numbers(results: dict[str, Any]) -> dict[str, float]:
-    """The measured values among the results."""
+    """The metrics among the results."""
     return {name: value for name, value in results.items() if isinstance(value, float)}
 
 

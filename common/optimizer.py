@@ -40,20 +40,20 @@ def schedule(config, steps: int) -> optax.Schedule:
 
 
 def with_counts_of(new, old):
-    """The old optimizer state with the new one's counts of steps: the schedule goes on while a step is left out."""
+    """The old optimizer state with the new step counts: the schedule advances when a step is skipped."""
     return jax.tree.map(lambda n, o: n if jnp.issubdtype(n.dtype, jnp.integer) else o, new, old)
 
 
 def is_kernel(params):
-    """Weight decay and Muon are for the kernels of convolutions and dense layers."""
+    """True for the kernels of convolutions and dense layers, to which weight decay and Muon apply."""
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == 'kernel', params)
 
 
 def as_matrices(params):
-    """Kernels as matrices for Muon, all that goes into a channel as one axis; Nesterov's Adam has the rest.
+    """Kernels as matrices [inputs, channels] for Muon; all other parameters use Adam with Nesterov momentum.
 
-    Muon (Jordan 2024, kellerjordan.github.io/posts/muon) moves along all singular directions of a kernel alike; its
-    steps are scaled to the size of Adam's (Liu et al. 2025, arXiv:2502.16982).
+    Muon (Jordan 2024, kellerjordan.github.io/posts/muon) orthogonalises the update of a kernel; its steps
+    are scaled to the size of Adam's (Liu et al. 2025, arXiv:2502.16982).
     """
     def one(kernel, p):
         return optax.contrib.MuonDimensionNumbers(tuple(range(p.ndim - 1)), p.ndim - 1) if kernel else None
@@ -62,9 +62,9 @@ def as_matrices(params):
 
 
 def update_average(average, values, step: jax.Array, decay: float):
-    """Exponential moving average with warm-up, so that it forgets the initial values quickly.
+    """Exponential moving average with warm-up, so that the initial values soon have no weight.
 
-    The decay rises as (1 + step) / (10 + step) up to `decay`; with `decay` 0 it is the values themselves.
+    The decay rises as (1 + step) / (10 + step) up to `decay`; with `decay` 0 the average equals the values.
     """
-    decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
-    return jax.tree.map(lambda a, v: decay * a + (1 - decay) * v, average, values)
+    weight = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    return jax.tree.map(lambda a, v: weight * a + (1 - weight) * v, average, values)

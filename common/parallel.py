@@ -1,8 +1,8 @@
 """The only place that knows how work is spread over devices and processes (`jax.pmap`, `jax.distributed`).
 
-Replicated values are whole arrays that live on every device, not stacks with a device axis: they go in
-and out of a mapped function with axis `None`, and a host reads them directly. Every process runs the same
-program on its own rows of each batch; the first one also writes what the run leaves behind.
+Replicated values are whole arrays that live on every device, not stacks with a device axis: a mapped function takes
+and returns them with axis `None`, and the host reads them directly. Every process runs the same program on its rows of
+each batch; the first one also writes the output.
 """
 
 from collections.abc import Callable
@@ -21,21 +21,21 @@ from common.errors import PeerLost, UserError
 
 AXIS = 'batch'
 
-OWN_FAULTS = ('INVALID_ARGUMENT', 'UNIMPLEMENTED')  # How JAX's messages begin.
-GONE_AFTER = 30  # Seconds without a sign of life after which the other processes give one up.
+OWN_FAULTS = ('INVALID_ARGUMENT', 'UNIMPLEMENTED')  # Prefixes of JAX's messages.
+GONE_AFTER = 30  # Seconds without a heartbeat after which a process counts as lost.
 
 
 @contextlib.contextmanager
 def joined(spec: str):
-    """Joins the other processes of a run, before anything else is asked of JAX, and notices when one goes.
+    """Joins the other processes of a run, before any other use of JAX, and detects when one dies.
 
     Args:
-        spec: '' for a process of its own; 'auto' to read the environment of the launcher (SLURM, Open MPI,
+        spec: '' for a single process; 'auto' to read the environment of the launcher (SLURM, Open MPI,
             Kubernetes, TPU pods); or 'HOST:PORT,COUNT,ID': where process 0 listens, how many there are, which
             this one is.
     Raises:
-        UserError: `spec` says none of these, the others are not to be found, or a device has too little memory.
-        PeerLost: another process of the run has gone.
+        UserError: `spec` is none of these, the others cannot be reached, or a device has too little memory.
+        PeerLost: another process of the run has died.
     """
     if spec:
         join(spec)
@@ -48,11 +48,11 @@ def joined(spec: str):
         if jax.process_count() == 1 or str(error).startswith(OWN_FAULTS):
             raise
         raise PeerLost(f'another process of this run has gone ({" ".join(str(error).split())[:120]}); start them '
-                       f'all again to go on from the last checkpoint') from error
+                       f'all again to resume from the last checkpoint') from error
 
 
 def join(spec: str) -> None:
-    """Joins the processes that `spec` names. Raises UserError where they are not to be found."""
+    """Joins the processes that `spec` names. Raises UserError if they cannot be reached."""
     address, *numbers = spec.split(',')
     try:
         count, number = map(int, numbers) if numbers else (None, None)
@@ -69,24 +69,24 @@ def is_first() -> bool:
 
 
 def largest(value: int) -> int:
-    """The largest of all processes' values; all must ask at the same point of the program."""
+    """The largest of all processes' values; all processes must call it at the same point."""
     return value if jax.process_count() == 1 else int(np.max(multihost_utils.process_allgather(np.int32(value))))
 
 
 def on_first(action: Callable[[], Any]) -> Any:
-    """What `action` returns on the first process, None on the others, which wait for it and fail with it."""
+    """The result of `action` on the first process, None on the others, which wait for it and fail if it fails."""
     result, failure = None, None
     try:
         result = action() if is_first() else None
-    except Exception as error:  # The others would wait for ever.
+    except Exception as error:  # Otherwise the other processes would wait for ever.
         failure = error
     if largest(failure is not None):
-        raise failure or UserError('the first process could not go on; it says why')
+        raise failure or UserError('the first process failed; see its message')
     return result
 
 
 def first_before_others(action: Callable[[], Any]) -> Any:
-    """What `action` returns on each process: the first one leaves files behind that the others find."""
+    """The result of `action` on each process; the others start after the first one has written its files."""
     result = on_first(action)
     return result if is_first() else action()
 
@@ -97,11 +97,11 @@ def run_once(function: Callable, *args):
 
 
 def keep_compiled(folder: pathlib.Path) -> None:
-    """Keeps what is compiled for an accelerator for later starts, unless JAX_COMPILATION_CACHE_DIR names a folder.
+    """Caches programs compiled for an accelerator in `folder`, unless JAX_COMPILATION_CACHE_DIR names another.
 
-    Not for a CPU: some refuse what they have compiled themselves, with pages of warnings (JAX's issue 38445).
+    Not on a CPU: some CPUs reject their own cached programs with pages of warnings (jax-ml/jax#38445).
     """
-    if jax.default_backend() != 'cpu' and not jax.config.jax_compilation_cache_dir:
+    if jax.default_backend() != 'cpu' and not jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
         jax.config.update('jax_compilation_cache_dir', str(folder))
 
 
@@ -124,8 +124,8 @@ class Devices:
     def replicate(self, tree):
         """Copies every leaf to every device.
 
-        Always a copy, made by a compiled function: `device_put` may hand out one buffer for two equal leaves,
-        and donating a buffer twice crashes.
+        Always a copy, made by a compiled function: `device_put` may return one buffer for two equal leaves, and
+        donating a buffer twice crashes.
         """
         return self.copy(tree)
 

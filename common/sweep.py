@@ -1,4 +1,4 @@
-"""Every combination of some configuration values, one run after the other."""
+"""Trains every combination of some configuration values, one run after the other."""
 
 from collections.abc import Callable, Mapping
 import itertools
@@ -14,10 +14,10 @@ from common.errors import Diverged, UserError, check_choice, notice
 from common.task import Task
 from common.train import check
 
-Axes = Mapping[str, Mapping[str, Any]]  # Configuration key: short name of a value: the value.
+Axes = Mapping[str, Mapping[str, Any]]  # Configuration key to short names to values.
 
 
-def read_axes(flag) -> Axes:
+def read_axes(flag: Any) -> Axes:
     """The constant AXES of the file in --config; an axis that is a flag too keeps that value alone.
 
     Args:
@@ -35,7 +35,7 @@ def read_axes(flag) -> Axes:
 
 
 def chosen(flag, axes: Axes) -> Axes:
-    """The axes with what the command line leaves of them. Raises UserError where the two do not fit."""
+    """The axes, restricted by the command line. Raises UserError where the two do not fit."""
     flat = config_lib.flatten(flag.value)
     for key in set(axes) - set(flat):
         raise UserError(f'AXES names {key!r}, which the configuration lacks; its file lists the keys')
@@ -53,10 +53,10 @@ def listed(value: Any) -> Any:
 def cells(base: ConfigDict, axes: Axes) -> dict[str, ConfigDict]:
     """A configuration for each combination, by its name, e.g. mp_tr_ce_seed0.
 
-    The last axis changes last: where that is the seed, a sweep that is stopped has whole designs behind it.
+    The last axis varies slowest. If it is the seed, a stopped sweep has complete designs.
     """
     found = {}
-    for names in itertools.product(*reversed(axes.values())):
+    for names in itertools.product(*reversed([*axes.values()])):
         names, config = names[::-1], base.copy_and_resolve_references()
         config.update_from_flattened_dict({key: values[name] for (key, values), name
                                            in zip(axes.items(), names, strict=True)})
@@ -66,15 +66,15 @@ def cells(base: ConfigDict, axes: Axes) -> dict[str, ConfigDict]:
 
 def run(configs: dict[str, ConfigDict], folder: pathlib.Path, make_task: Callable[[ConfigDict], Task],
         train: Callable[[Task, pathlib.Path], Any]) -> None:
-    """Trains each configuration in `folder`/NAME, unless that is finished; one that was stopped goes on.
+    """Trains each configuration in `folder`/NAME, unless it is finished; a stopped run resumes.
 
     Raises:
         UserError: a configuration is wrong, or a work directory belongs to another one.
-        Interrupted: a signal asked to stop; the same call goes on from there.
+        Interrupted: a signal asked to stop; the same call resumes.
         Diverged: some runs diverged; the others are finished.
     """
     tasks = {name: make_task(config) for name, config in configs.items()}
-    for task in tasks.values():  # A mistake in the last one shows before the first is trained.
+    for task in tasks.values():  # Find a mistake in the last one before training the first.
         check(task)
     diverged = []
     for number, (name, task) in enumerate(tasks.items(), 1):
@@ -94,7 +94,7 @@ def run(configs: dict[str, ConfigDict], folder: pathlib.Path, make_task: Callabl
 
 
 def finished(task: Task, workdir: pathlib.Path) -> bool:
-    """Whether the last step was evaluated. Raises UserError where that was another configuration's."""
+    """Whether the run is finished. Raises UserError if it belongs to another configuration."""
     if not workdir_lib.is_finished(workdir):
         return False
     workdir_lib.check_same(task, workdir)

@@ -5,9 +5,9 @@ main.py lists the tasks there are. Everything but `load` and `constants` is a pu
 """
 
 import abc
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Sequence
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
@@ -18,7 +18,15 @@ from common.errors import UserError
 from common.keys import Keys
 
 Arrays = dict[str, Any]  # Name to array.
-Variables = dict[str, Any]  # `params` and `batch_stats`, as Flax has them.
+Variables = Any  # Flax's `{'params': ..., 'batch_stats': ...}`.
+
+
+class Picture(NamedTuple):
+    """A picture of a report, uint8 `[H, W, 3]`; its title is its alternative text and names its file."""
+
+    title: str
+    caption: str
+    image: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +81,9 @@ class Task(abc.ABC):
         return None
 
     @abc.abstractmethod
-    def loss(self, params, batch_stats, constants: Arrays, batch: Arrays, keys: Keys, stage: Hashable):
+    def loss(
+        self, params: Any, batch_stats: Any, constants: Arrays, batch: Arrays, keys: Keys, stage: Any
+    ) -> tuple[jax.Array, tuple[Any, Arrays]]:
         """The loss of a training batch.
 
         Returns:
@@ -88,15 +98,14 @@ class Task(abc.ABC):
         return None
 
     @abc.abstractmethod
-    def eval_step(self, variables: Variables, constants: Arrays, batch: Arrays, keys: Keys,
-                  measures: Hashable) -> Arrays:
+    def eval_step(self, variables: Variables, constants: Arrays, batch: Arrays, keys: Keys, measures: Any) -> Arrays:
         """Metric sums over the valid examples of a batch, in evaluation mode: numerators and counts, never means.
 
         What `per_example` names is not a sum.
         """
 
     @abc.abstractmethod
-    def summarize(self, sums: Mapping[str, np.ndarray]) -> dict[str, float]:
+    def summarize(self, sums: Arrays) -> dict[str, float]:
         """Metrics from sums over any number of batches, of `loss` or of `eval_step`; one of them is named 'loss'."""
 
     def figures(self, variables: Variables, examples: Arrays, keys: Keys) -> dict[str, np.ndarray]:
@@ -105,12 +114,12 @@ class Task(abc.ABC):
 
     # Reports. `rows` are entries of common/report/runs.py, all of this task and measured on the same examples.
 
-    def report(self, rows) -> list:
+    def report(self, rows: list[Any]) -> list[str | Picture]:
         """What a report says of this kind of model alone: Markdown lines, and pictures that need no test data."""
         return []
 
-    def compare(self, runs: Mapping[str, tuple['Task', Variables]], examples: Arrays) -> list:
-        """Pictures (common/report/page.py) of the same test examples by several runs, by name."""
+    def compare(self, runs: dict[str, tuple[Any, Variables]], examples: Arrays) -> list[Picture]:
+        """Pictures of the same test examples by several runs, by name."""
         return []
 
     # Prediction, export and the web page.
@@ -125,11 +134,18 @@ class Task(abc.ABC):
         """Channels of an image: 1 or 3."""
         return len(self.config.data.mean)
 
-    def predict(self, variables: Variables, images: jax.Array, labels: jax.Array | None = None) -> jax.Array:
+    @property
+    def colors(self) -> dict[str, str]:
+        """CSS colours of the classes in the pictures of `present`, by name; empty where these show no classes."""
+        return {}
+
+    def predict(self, variables: Variables, images: jax.Array, labels: Any = None) -> jax.Array:
         """Images uint8 `[B, S, S, channels]`, and labels int32 `[B]` if `takes_labels`, to outputs `[B, ...]`."""
         raise UserError(f'{self.title} does not predict for pictures')
 
-    def present(self, picture: Image.Image, output: np.ndarray, labels=()) -> tuple[dict[str, Image.Image], dict]:
+    def present(
+        self, picture: Image.Image, output: np.ndarray, labels: Sequence[int] = ()
+    ) -> tuple[dict[str, Image.Image], dict[str, Any]]:
         """What to show of a prediction: images to save, by name, and a record of values for JSON.
 
         Args:
@@ -140,7 +156,7 @@ class Task(abc.ABC):
         raise UserError(f'{self.title} does not predict for pictures')
 
 
-def metrics_of(task: Task, sums: Mapping[str, np.ndarray]) -> dict[str, float]:
+def metrics_of(task: Task, sums: Arrays) -> dict[str, float]:
     """`task.summarize(sums)`. Raises TypeError where that has no 'loss', which logs and results need."""
     metrics = task.summarize(sums)
     if 'loss' not in metrics:

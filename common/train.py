@@ -1,6 +1,7 @@
 """The training loop. It trains any task (see common/task.py) and knows none of them."""
 
 import bisect
+import dataclasses
 import functools
 import pathlib
 import signal
@@ -28,13 +29,13 @@ from common.writers import Writer, progress
 
 
 class TrainState(NamedTuple):
-    """All that a run carries from step to step; keys and data order follow from the step.
+    """The state that a run carries from step to step; keys and data order are functions of the step.
 
     Attributes:
-        step: steps done.
-        params, batch_stats: what the optimizer trains, and the running statistics.
-        opt_state: of optax.
-        average: moving average of `params` and `batch_stats`, which evaluation uses.
+        step: number of steps done.
+        params, batch_stats: the trained parameters, and the running statistics.
+        opt_state: optax's state.
+        average: moving average of `params` and `batch_stats`, used by evaluation.
         sums: since the last multiple of `log_every_steps`: `metrics` of the task, `grad_norm`, and `steps`.
     """
 
@@ -62,7 +63,7 @@ class StopRequest:
     def receive(self, signum, frame):
         self.__exit__()
         self.signum = signum
-        notice('\nstopping: the state will be saved first; once more to leave at once')
+        notice('\nstopping: saving the state first; press Ctrl-C again to exit at once')
 
     def poll(self) -> None:
         """Raises StopAsked if any process has received a signal; all processes must poll at the same points."""
@@ -78,14 +79,14 @@ class StopAsked(Exception):
 
 
 def check(task: Task) -> None:
-    """Raises UserError for an optimizer or a batch that training would refuse, before data are read."""
+    """Raises UserError for an optimizer or a batch size that training would refuse, before data are read."""
     options = task.config.optimizer
     optimizer.create(options, optimizer.schedule(options, 1))
     Devices().check_batch(task.config.batch_size)
 
 
 class Trainer:
-    """A task, its optimizer and the devices: what is compiled, and the state it works on."""
+    """A task, its optimizer and the devices: the compiled steps, and the state they work on."""
 
     def __init__(self, task: Task, feed: data.Feed, devices: Devices):
         config = self.config = task.config
@@ -163,34 +164,34 @@ class Trainer:
 
 
 class Plan:
-    """Which steps end an epoch, and after which the host has something to do."""
+    """Which steps end an epoch, and after which steps the host logs, saves or evaluates."""
 
     def __init__(self, config, examples: int, steps: int, stage):
         ends = [epoch * examples // config.batch_size for epoch in range(1, config.num_epochs + 1)]
         every = config.eval_every_epochs
         self.save = set(ends)
-        self.evaluate = set(ends[every - 1::every] if every else []) - {steps}  # The end has its own.
+        self.evaluate = set(ends[every - 1::every] if every else []) - {steps}  # The final evaluation is separate.
         self.log = set(range(config.log_every_steps, steps + 1, config.log_every_steps))
         changes = {step for step in range(1, steps) if stage(step) != stage(step - 1)}
         self.stops = sorted(self.save | self.evaluate | self.log | changes)
         self.most = min(config.steps_per_dispatch or default_dispatch(), config.log_every_steps)
 
     def count(self, step: int) -> int:
-        """How many steps from `step` on to send off together: none passes a step with work for the host.
+        """How many steps to dispatch together from `step` on, without passing a step with work for the host.
 
-        It is the full number or 1, so that only two shapes are compiled.
+        The full number or 1, so that only two shapes are compiled.
         """
         stop = self.stops[bisect.bisect_right(self.stops, step)]
         return self.most if step + self.most <= stop else 1
 
 
 def default_dispatch() -> int:
-    """One step at a time on CPU, where convolutions inside a loop run slowly; ten on an accelerator."""
+    """Steps per dispatch: one on a CPU, where convolutions inside a loop are slow, ten on an accelerator."""
     return 1 if jax.default_backend() == 'cpu' else 10
 
 
 class Run:
-    """A run in its work directory: goes on from the latest checkpoint and does what is due at each step."""
+    """A run in its work directory: resumes from the latest checkpoint, and logs, saves and evaluates on time."""
 
     def __init__(self, task: Task, workdir: pathlib.Path, stop: StopRequest):
         self.task, self.workdir, self.stop = task, workdir, stop
@@ -217,7 +218,8 @@ class Run:
             self.writer.start(config_lib.flatten(config), parameter_table(state.params))
         batch = config.batch_size
         self.bar = progress(self.trainer.steps * batch, self.step * batch)
-        self.unread, self.clock = None, (time.perf_counter(), self.step)
+        self.unread: tuple[int, Any] | None = None
+        self.clock = time.perf_counter(), self.step
 
     def go(self) -> dict[str, Any]:
         """Trains to the end and returns the final results."""
@@ -233,7 +235,7 @@ class Run:
                 raise Interrupted(self.step, asked.signum) from None
 
     def advance(self) -> None:
-        """Sends off the next steps, then reads the values of the ones before."""
+        """Dispatches the next steps, then reads the values of the previous ones."""
         count = self.plan.count(self.step)
         self.state, sums = self.trainer(self.state, self.constants, self.step, count)
         self.step += count
@@ -242,7 +244,7 @@ class Run:
         self.bar.update(count * self.config.batch_size)
 
     def visit(self) -> None:
-        """Does what is due after the current step."""
+        """Logs, saves and evaluates if that is due after the current step."""
         if self.step in self.plan.save:
             self.save()
         if self.step in self.plan.evaluate:
@@ -306,7 +308,7 @@ class Run:
     def report(self, split: str, metrics: dict[str, float]) -> None:
         """Writes metrics and pictures of the current step."""
         self.writer.images(self.step, self.evaluation.figures(self.state.average))
-        self.writer.scalars(self.step, split, metrics)  # The line says that the pictures are there.
+        self.writer.scalars(self.step, split, metrics)  # After the pictures: the line marks them as written.
         if is_first():
             self.writer.images(self.step, {'curves': figures.curves(self.workdir, self.task.curves)})
             shown = '  '.join(f'{name} {value:.4g}' for name, value in list(metrics.items())[:4])
@@ -314,7 +316,7 @@ class Run:
         self.clock = time.perf_counter(), self.step
 
     def finish(self) -> dict[str, Any]:
-        """Evaluates fully and leaves results.json."""
+        """Evaluates fully and writes results.json."""
         if self.evaluation.split != 'test':
             self.evaluate()
         results = self.evaluation.results(self.state.average, self.constants, self.step, self.stop.poll)
@@ -325,7 +327,7 @@ class Run:
 
 
 def to_items(state: TrainState) -> dict[str, Any]:
-    """The parts of a checkpoint: what evaluation needs, and the rest."""
+    """The two parts of a checkpoint: the average, which evaluation needs, and the rest."""
     rest = state._asdict()
     return {'average': rest.pop('average'), 'training': rest}
 
@@ -352,7 +354,7 @@ def train(task: Task, workdir: pathlib.Path) -> dict[str, Any]:
     stop = StopRequest()
     with workdir_lib.locked(workdir):
         on_first(lambda: workdir_lib.init_workdir(task, workdir))
-        workdir_lib.use_local_copies(task.config, workdir)
+        task = dataclasses.replace(task, config=workdir_lib.use_local_copies(task.config, workdir))
         run = Run(task, workdir, stop)  # Until here there is nothing to save: a signal just ends the process.
         with stop:
             return run.go()

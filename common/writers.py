@@ -1,4 +1,4 @@
-"""What a run leaves for people: metrics.jsonl, TensorBoard events, pictures, and the progress line."""
+"""The output of a run: metrics.jsonl, TensorBoard events, pictures, and the progress line."""
 
 from collections.abc import Mapping
 import json
@@ -20,8 +20,8 @@ from common.workdir import write_text
 class Writer:
     """Writes scalars and pictures; only the first of several processes does.
 
-    Lines of metrics.jsonl that lie beyond `step`, where a resumed run takes up, are removed: they will be
-    written again. TensorBoard keeps both.
+    Lines of metrics.jsonl after `step`, where a resumed run starts, are removed, because the run writes them again.
+    TensorBoard keeps both.
     """
 
     def __init__(self, workdir: pathlib.Path, step: int):
@@ -49,7 +49,7 @@ class Writer:
     def scalars(self, step: int, split: str, values: Mapping[str, float]) -> None:
         """Adds one line to metrics.jsonl, and the tags `split/name` to TensorBoard.
 
-        A line also says how many `seconds` the run has taken so far, all its starts together.
+        Each line also has the `seconds` that the run has taken so far, summed over all its starts.
         """
         self.written.add((step, split))
         if not self.active:
@@ -58,7 +58,7 @@ class Writer:
         with self.path.open('a') as file:
             file.write(json.dumps(jsonable(line)) + '\n')
             file.flush()
-            os.fsync(file.fileno())  # No checkpoint may be ahead of the lines that lead to it.
+            os.fsync(file.fileno())  # A checkpoint must not be newer than the lines before it.
         if self.tensorboard:
             self.tensorboard.write_scalars(step, {f'{split}/{name}': v for name, v in values.items()})
 
@@ -99,7 +99,7 @@ def tensorboard_writer(workdir: pathlib.Path):
 
 
 def read_metrics(workdir: pathlib.Path) -> list[dict]:
-    """The lines of metrics.jsonl; a last one that was cut off is left out, any other damaged one with a notice."""
+    """The lines of metrics.jsonl. A truncated last line is skipped, any other damaged line is skipped with a notice."""
     path, lines = workdir / 'metrics.jsonl', []
     texts = path.read_text().splitlines() if path.exists() else []
     for number, text in enumerate(texts, 1):
@@ -112,6 +112,6 @@ def read_metrics(workdir: pathlib.Path) -> list[dict]:
 
 
 def progress(total: int, done: int, unit: str = ' images') -> tqdm:
-    """A progress line with speed and time left; in a log file, a line now and then."""
+    """A progress line with speed and time left; in a log file, one line every 20 seconds."""
     return tqdm(total=total, initial=done, unit=unit, unit_scale=True, smoothing=0.05, dynamic_ncols=True,
                 mininterval=0.5 if sys.stderr.isatty() else 20, disable=not is_first())

@@ -47,7 +47,7 @@ def get_config(variant: str = '') -> ConfigDict:
             'weight_decay': 0.01,
             'clip_norm': 1.0,
             'ema_decay': 0.999,
-            'skip_nonfinite': False,  # Whether to leave out steps whose loss or gradient is not finite.
+            'skip_nonfinite': False,  # Whether to skip steps whose loss or gradient is not finite.
         },
         'augment': {
             'flip': False,

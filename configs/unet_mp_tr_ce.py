@@ -1,6 +1,6 @@
 """U-Net on Oxford-IIIT Pet: max pooling down, transposed convolution up, cross-entropy.
 
-The files of the other three variants change it in one to three lines.
+The files of the other three variants change one to three lines of it.
 
     python main.py --config=configs/unet_mp_tr_ce.py           25 epochs on Oxford-IIIT Pet
     python main.py --config=configs/unet_mp_tr_ce.py:demo      synthetic pets, about two minutes on two cores
@@ -21,9 +21,9 @@ def get_config(variant: str = '') -> ConfigDict:
         'task': 'unet',
         'seed': 0,
         'num_epochs': 25,
-        'batch_size': 16,  # Of all devices together.
+        'batch_size': 16,  # Global: over all devices.
         'eval_batch_size': 64,
-        'dtype': 'float32',  # Of the computation; bfloat16 is faster on GPU and TPU.
+        'dtype': 'float32',  # Or bfloat16, which is faster on GPU and TPU.
         'loss': 'cross_entropy',  # Or 'dice'.
         'eval_every_epochs': 1,
         'log_every_steps': 50,
@@ -35,7 +35,7 @@ def get_config(variant: str = '') -> ConfigDict:
             'image_size': 240,
             'validation_examples': 0,  # Held out of the end of the training split.
             'classes': ('pet', 'background', 'border'),
-            'mean': (0.45, 0.45, 0.45),  # Of the images in [0, 1]; standardised by these.
+            'mean': (0.45, 0.45, 0.45),  # Images in [0, 1] are standardised by mean and std.
             'std': (0.27, 0.27, 0.27),
         },
         'model': {
@@ -52,18 +52,18 @@ def get_config(variant: str = '') -> ConfigDict:
             'weight_decay': 0.02,
             'clip_norm': 1.0,
             'ema_decay': 0.998,  # 0 for none.
-            'skip_nonfinite': False,  # Whether to leave out steps whose loss or gradient is not finite.
+            'skip_nonfinite': False,  # Whether to skip steps whose loss or gradient is not finite.
         },
         'augment': {
             'flip': True,
             'scale': 0.3,  # Zoom in or out by up to this.
             'aspect': 0.15,
-            'shift': 0.1,  # Of the image's side.
+            'shift': 0.1,  # As a share of the image's side.
             'brightness': 0.25,
             'contrast': 0.25,
             'saturation': 0.25,
             'start_size': 0,  # Side of the images at the start of training; 0 for full size throughout.
-            'grow_fraction': 0.7,  # Of training, until images have full size.
+            'grow_fraction': 0.7,  # Share of training until images have full size.
         },
     })
     if variant == 'demo':

@@ -7,8 +7,8 @@ Needs the two classifiers, which it copies into its work directory:
     python main.py --config=configs/vae_cifar10.py
     python main.py --config=configs/vae_cifar10.py:demo      synthetic objects, after the other two's :demo
 
-Measured at width 16 after 5 epochs alone (docs/results.md): the judge reads the given label in 95.8 % of the swaps; 44
-minutes on two cores. The demo: 74.7 %, blurred; five minutes.
+Measured at width 16 after 5 epochs (docs/results.md): the judge predicts the given label for 95.8 % of the swaps;
+44 minutes on two cores. The demo: 74.7 %, blurred; five minutes.
 """
 
 from ml_collections import ConfigDict
@@ -19,7 +19,8 @@ from configs import vae_mnist
 def get_config(variant: str = '') -> ConfigDict:
     """As vae_mnist, for colour images, with a residual network and a larger latent.
 
-    The frozen classifier was trained on noised images and is shown noised ones: else texture pleases it.
+    The frozen classifier is trained on noised images and gets noised reconstructions, so that adversarial texture does
+    not lower the loss.
     """
     config = vae_mnist.get_config(variant)
     suffix = f'_{variant}' if variant else ''

@@ -7,7 +7,7 @@ Needs the two classifiers, which it copies into its work directory:
     python main.py --config=configs/vae_mnist.py
     python main.py --config=configs/vae_mnist.py:demo      synthetic digits, after the other two's :demo
 
-Measured (docs/results.md): the judge reads the given label in 99.76 % of the swaps; 46 minutes on two cores.
+Measured (docs/results.md): the judge predicts the given label for 99.76 % of the swaps; 46 minutes on two cores.
 The demo: 90.2 %.
 
 The plain formulation: --config.reconstruct_wrong=True --config.swap_weight=0, and 0 for everything in `show`.
@@ -29,11 +29,11 @@ def get_config(variant: str = '') -> ConfigDict:
         'batch_size': 128,
         'eval_batch_size': 250,
         'dtype': 'float32',
-        'wrong_label_rate': 0.1,  # Of the training images that are given one of the other nine labels.
-        'label_weight': 100.0,  # Of the frozen classifier's NLL of the given label.
-        'swap_weight': 100.0,  # Of the same for one more label, a wrong one, of every image; 0 leaves it out.
-        'reconstruct_wrong': False,  # Whether a wrong label's result is compared with the original as well.
-        'importance_samples': 0,  # Of the importance-weighted bound in evaluation; 0 leaves it out.
+        'wrong_label_rate': 0.1,  # Share of training images that get one of the other labels.
+        'label_weight': 100.0,  # Weight of the frozen classifier's NLL of the given label.
+        'swap_weight': 100.0,  # Weight of the NLL of a second, always wrong label; 0 disables it.
+        'reconstruct_wrong': False,  # Whether images with a wrong label are reconstructed too.
+        'importance_samples': 0,  # For the importance-weighted bound in evaluation; 0 disables it.
         'classifier_workdir': f'runs/classifier_mnist{suffix}',
         'judge_workdir': f'runs/judge_mnist{suffix}',
         'eval_every_epochs': 3,
@@ -52,7 +52,7 @@ def get_config(variant: str = '') -> ConfigDict:
         'model': {
             'encoder': 'small',  # small or resnet9; the decoder is its mirror image.
             'width': 16,
-            'decoder_width': 16,  # 0 for that of the encoder.
+            'decoder_width': 16,  # 0: as the encoder.
             'latent': 10,
         },
         'optimizer': {
@@ -63,12 +63,12 @@ def get_config(variant: str = '') -> ConfigDict:
             'weight_decay': 0.0,
             'clip_norm': 10.0,
             'ema_decay': 0.999,
-            'skip_nonfinite': False,  # Whether to leave out steps whose loss or gradient is not finite.
+            'skip_nonfinite': False,  # Whether to skip steps whose loss or gradient is not finite.
         },
         'augment': {
             'flip': False,
         },
-        'show': {  # How reconstructions are moved and noised before the frozen classifier reads them.
+        'show': {  # Random changes of a reconstruction before the frozen classifier.
             'scale': 0.1,
             'shift': 0.05,
             'noise': 0.1,  # Standard deviation.
@@ -76,7 +76,7 @@ def get_config(variant: str = '') -> ConfigDict:
     })
     if variant == 'demo':
         config.update({'num_epochs': 20, 'batch_size': 50, 'log_every_steps': 40, 'eval_every_epochs': 5})
-        # In 800 steps more weight pleases the classifiers with scribbles.
+        # With more weight, 800 steps yield adversarial scribbles.
         config.update({'label_weight': 40.0, 'swap_weight': 40.0})
         config.optimizer.learning_rate = 5e-3
         config.data.name = 'synthetic_digits'

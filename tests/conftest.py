@@ -12,7 +12,7 @@ import jax
 import pytest
 
 from configs import classifier_mnist, judge_mnist, unet_mp_tr_ce, vae_mnist
-from tests.helpers import make_tiny_task, save_run
+from tests.helpers import make_tiny_task, save_run, shrink
 
 os.environ['XLA_FLAGS'] = '--xla_backend_optimization_level=1'  # Tests compile much and compute little.
 jax.config.update('jax_platforms', 'cpu')
@@ -77,14 +77,8 @@ def strict_dtypes():
 
 @pytest.fixture
 def config():
-    """The demo, shrunk: 9 steps of 8 images of 16x16 pixels, evaluated on 13."""
-    config = unet_mp_tr_ce.get_config('demo')
-    config.update({'num_epochs': 2, 'batch_size': 8, 'eval_batch_size': 8, 'log_every_steps': 2,
-                   'eval_every_epochs': 1})
-    config.data.image_size = 16
-    config.model.update({'width': 4, 'multipliers': (1, 2)})
-    config.optimizer.ema_decay = 0.5
-    return config
+    """The demo of the U-Net, shrunk."""
+    return shrink(unet_mp_tr_ce.get_config('demo'))
 
 
 @pytest.fixture(scope='session')

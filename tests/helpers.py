@@ -14,6 +14,16 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 
 
+def shrink(config):
+    """The demo of a U-Net, shrunk: 9 steps of 8 images of 16x16 pixels, evaluated on 13."""
+    config.update({'num_epochs': 2, 'batch_size': 8, 'eval_batch_size': 8, 'log_every_steps': 2,
+                   'eval_every_epochs': 1})
+    config.data.image_size = 16
+    config.model.update({'width': 4, 'multipliers': (1, 2)})
+    config.optimizer.ema_decay = 0.5
+    return config
+
+
 def make_tiny_task(config, **loads):
     """The segmentation task on 36 training and 13 test examples, drawn at the size they are used at.
 

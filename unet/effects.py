@@ -24,7 +24,8 @@ FACTORS = (Factor('way down', 'model.down', 'strided_conv', 'max_pool'),
            Factor('loss', 'loss', 'dice', 'cross_entropy'),
            Factor('way up', 'model.up', 'transposed_conv', 'upsample'))
 Cell = tuple[str, str, str]  # A level of each factor.
-CELLS: tuple[Cell, ...] = tuple(itertools.product(*((factor.low, factor.high) for factor in FACTORS)))
+CELLS: tuple[Cell, ...] = tuple((down, loss, up) for down, loss, up in itertools.product(
+    *((factor.low, factor.high) for factor in FACTORS)))
 
 
 class Effect(NamedTuple):

@@ -10,6 +10,8 @@ from unet.effects import Effect
 from unet.metrics import CLASSES
 
 COLORS = np.array([[230, 120, 40], [45, 90, 150], [250, 240, 200]], np.uint8)  # In the order of CLASSES.
+OVERLAY_COLORS = {name: 'transparent' if name == 'background' else f'#{bytes(color).hex()}'
+                  for name, color in zip(CLASSES, COLORS, strict=True)}  # CSS colours, by class.
 WRONG = (0.85, 0.1, 0.1)
 MARKERS = {'main effect': ('C0', 'o'), 'interaction': ('C1', 's'), 'simple contrast': ('C2', 'D')}
 
@@ -71,9 +73,12 @@ def overlay(image: np.ndarray, labels: np.ndarray, strength: float = 0.5) -> np.
 
 def full_size_mask(probabilities: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """`[S, S, C]`, resized to `size` (width, height), as the most probable class: uint8 `[height, width]`."""
-    channels = [Image.fromarray(channel).resize(size, Image.Resampling.BILINEAR)
-                for channel in np.moveaxis(probabilities, -1, 0)]
-    return np.argmax(np.stack(channels), axis=0).astype(np.uint8)
+    mask, largest = np.zeros(size[::-1], np.uint8), np.zeros(size[::-1], np.float32)
+    for number, channel in enumerate(np.moveaxis(probabilities, -1, 0)):  # One by one: an argmax would hold all.
+        resized = np.asarray(Image.fromarray(channel).resize(size, Image.Resampling.BILINEAR))
+        mask[resized > largest] = number
+        np.maximum(largest, resized, out=largest)
+    return mask
 
 
 def indexed(mask: np.ndarray) -> Image.Image:

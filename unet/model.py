@@ -16,8 +16,7 @@ UP = ('transposed_conv', 'upsample')
 class ConvBlock(nn.Module):
     """Twice: 3x3 convolution, batch normalisation, ReLU.
 
-    The reference normalises after the activation; before it, the bias-free convolution is followed by
-    statistics of what it computed, as in the networks that batch normalisation was proposed for.
+    Batch normalisation precedes the activation, as Ioffe & Szegedy (2015) proposed; the reference normalises after it.
     """
 
     features: int
@@ -89,7 +88,7 @@ class UNet(nn.Module):
         way_up = TransposedConv if self.up == 'transposed_conv' else Upsample
         for level in reversed(range(len(levels))):
             x = way_up(levels[level], self.dtype)(x)
-            # As in the reference: each level leaves with the width of the level above it.
+            # As in the reference, the output of each level has the width of the level above.
             x = ConvBlock(levels[max(level - 1, 0)], mode)(jnp.concatenate([skips[level], x], axis=-1))
         # Small initial logits: training starts at a cross-entropy of about log(classes).
         head = nn.Dense(self.classes, kernel_init=nn.initializers.variance_scaling(
@@ -97,7 +96,7 @@ class UNet(nn.Module):
         return head(x.astype(jnp.float32))
 
 
-def check_size(size: tuple[int, int], levels: int) -> None:
+def check_size(size: Sequence[int], levels: int) -> None:
     """Raises UserError unless every halving of `size` is exact."""
     factor = 2 ** (levels - 1)
     if any(side < factor or side % factor for side in size):

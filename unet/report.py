@@ -3,10 +3,13 @@
 import itertools
 from typing import NamedTuple
 
+from ml_collections import ConfigDict
 import numpy as np
 
-from common.report.page import Picture, spread, table
+from common.errors import UserError
+from common.report.page import spread, table
 from common.report.runs import Entry, FinishedRun, essence
+from common.task import Picture
 from unet import figures
 from unet.effects import CELLS, ERROR_RATE, FACTORS, Cell, Effect, Fit, factorial_weights, fit, verdict
 from unet.metrics import CLASSES
@@ -45,9 +48,14 @@ def sections(rows: list[Entry]) -> list[str | Picture]:
     return [*beside_reference(rows), *by_class(rows), *design_choices(runs)]
 
 
-def cell(config) -> Cell:
-    """Where a configuration stands in the design: way down, loss and way up."""
-    return config.model.down, config.loss, config.model.up
+def cell(config: ConfigDict) -> Cell:
+    """Where a configuration is in the design: way down, loss and way up. Raises UserError for an unknown level."""
+    found = config.model.down, config.loss, config.model.up
+    for factor, level in zip(FACTORS, found, strict=True):
+        if level not in NAMES:
+            raise UserError(f'the report does not know {factor.key} = {level!r}; name it in unet/report.py, or choose '
+                            'other --runs')
+    return found
 
 
 def variant(where: Cell) -> str:
@@ -102,7 +110,7 @@ def design_choices(runs: list[FinishedRun]) -> list[str | Picture]:
     effects = {contrast: effect for contrast, weights in contrasts().items()
                if (effect := fitted.estimate(weights)) is not None}
     lines += [f'{basis(fitted, len(runs))} {noise(fitted)}', *(effect_table(effects) if effects else [''])]
-    plot = [forest(effects), ''] if effects and fitted.freedom else []
+    plot: list[str | Picture] = [forest(effects), ''] if effects and fitted.freedom else []
     return [*lines, *plot, *conclusions(fitted)]
 
 
@@ -112,7 +120,7 @@ def contrasts() -> dict[tuple[str, str], dict[Cell, float]]:
             for factor in FACTORS}
     interactions = {('interaction', f'{NAMES[first.high]} × {NAMES[second.high]}'): factorial_weights(first, second)
                     for first, second in itertools.combinations(FACTORS, 2)}
-    simple = {('simple contrast', f'{variant(one)} − {variant(other)}'): {one: 1, other: -1}
+    simple = {('simple contrast', f'{variant(one)} − {variant(other)}'): {one: 1.0, other: -1.0}
               for one, other in OBSERVED}
     return main | interactions | simple
 
@@ -211,9 +219,11 @@ def main_effect(index: int, fitted: Fit) -> str:
 def simple_contrast(index: int, fitted: Fit) -> str:
     """The difference between the two cells that the reference compared."""
     one, other = OBSERVED[index]
-    effect = fitted.estimate({one: 1, other: -1})
-    ours = 'cannot be estimated from these runs' if effect is None else 'is ' + points(
-        effect.difference[0], *(bound[0] for bound in effect.interval(tests=len(FACTORS))), unit=' points')
+    effect = fitted.estimate({one: 1.0, other: -1.0})
+    ours = 'cannot be estimated from these runs'
+    if effect is not None:
+        low, high = (bound[0] for bound in effect.interval(tests=len(FACTORS)))
+        ours = f'is {points(effect.difference[0], low, high, " points")}'
     theirs = f'{REFERENCE[one].accuracy - REFERENCE[other].accuracy:+.2f}'
     also = ''.join(f' It changes the {factor.name} as well, so it is not the effect of the {FACTORS[index].name} alone.'
                    for factor, *levels in zip(FACTORS, one, other, strict=True)

@@ -1,4 +1,4 @@
-"""The segmentation task: what is particular to the U-Net."""
+"""The segmentation task."""
 
 import dataclasses
 import functools
@@ -15,8 +15,7 @@ from common.data import check_standardization, standardize
 from common.errors import UserError, check_choice
 from common.keys import Keys
 from common.parallel import AXIS
-from common.report.page import Picture
-from common.task import Task
+from common.task import Picture, Task, Variables
 from configs import unet_mp_tr_ce
 from unet import data, figures, report
 from unet.losses import LOSSES
@@ -70,15 +69,15 @@ class SegmentationTask(Task):
     def load(self, split: str) -> dict[str, np.ndarray]:
         return data.load(self.config.data, split)
 
-    def init(self, key: jax.Array) -> dict[str, Any]:
+    def init(self, key: jax.Array) -> Variables:
         size = 2 ** (len(self.config.model.multipliers) - 1)
         return self.model.init(key, jnp.zeros((1, size, size, 3)), train=False)
 
     def stage(self, progress: float) -> int:
         """The image size at which to train.
 
-        Sizes grow in steps of twice the smallest one that halves evenly: most of what a network learns early is
-        coarse, and an image of half the size costs a quarter.
+        Sizes grow from `augment.start_size` in steps of twice the smallest size that halves evenly. Early training
+        learns coarse structure, and an image of half the size costs a quarter.
         """
         final, start = self.config.data.image_size, self.config.augment.start_size
         if not start or start == final or progress >= self.config.augment.grow_fraction:
@@ -112,7 +111,7 @@ class SegmentationTask(Task):
         return jax.vmap(one)(batch['image'], batch['labels'], keys.per_example('geometry', batch['index']),
                              keys.per_example('color', batch['index']))
 
-    def logits(self, variables, images: jax.Array) -> jax.Array:
+    def logits(self, variables, images: jax.Array) -> Any:
         """Images in `[0, 1]`, `[B, H, W, 3]`, to logits `[B, H, W, 3]`, in evaluation mode."""
         return self.model.apply(variables, standardize(images, self.config.data), train=False)
 
@@ -120,7 +119,7 @@ class SegmentationTask(Task):
     def compiled_logits(self):
         return jax.jit(self.logits)
 
-    def eval_step(self, variables, constants, batch, keys: Keys, measures: None = None) -> dict[str, jax.Array]:
+    def eval_step(self, variables, constants, batch, keys: Keys, measures=None) -> dict[str, jax.Array]:
         """Metric sums over the valid examples of a batch, without augmentation."""
         logits = self.logits(variables, batch['image'] / 255.0)
         losses = LOSSES[self.config.loss](logits=logits, labels=batch['labels'])
@@ -148,13 +147,17 @@ class SegmentationTask(Task):
     def report(self, rows) -> list[str | Picture]:
         return report.sections(rows)
 
-    def predict(self, variables, images: jax.Array) -> jax.Array:
+    @property
+    def colors(self) -> dict[str, str]:
+        return figures.OVERLAY_COLORS
+
+    def predict(self, variables, images: jax.Array, labels=None) -> jax.Array:
         """Images uint8 `[B, S, S, 3]` to probabilities `[B, S, S, 3]` of the classes."""
         return jax.nn.softmax(self.logits(variables, images / 255.0))
 
-    def present(self, picture: Image.Image, probabilities: np.ndarray, labels=()) -> tuple[dict, dict]:
+    def present(self, picture: Image.Image, output: np.ndarray, labels=()) -> tuple[dict, dict]:
         """The mask and an overlay of a picture, at its own size, and the share of each class in it."""
-        mask = figures.full_size_mask(probabilities, picture.size)
+        mask = figures.full_size_mask(output, picture.size)
         shares = np.bincount(mask.ravel(), minlength=len(CLASSES)) / mask.size
         images = {'mask': figures.indexed(mask), 'overlay': figures.photo_overlay(picture, mask)}
         return images, {'width': picture.width, 'height': picture.height,

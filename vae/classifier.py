@@ -16,7 +16,7 @@ from common.errors import UserError
 from common.keys import Keys
 from common.layers.blocks import Mode
 from common.parallel import AXIS
-from common.task import Task
+from common.task import Task, Variables
 from configs import classifier_mnist
 from vae import attack, data, figures
 from vae.losses import label_nll
@@ -50,11 +50,11 @@ class ClassifierTask(Task):
     def load(self, split: str) -> dict[str, np.ndarray]:
         return data.load(self.config.data, split)
 
-    def init(self, key: jax.Array) -> dict[str, Any]:
+    def init(self, key: jax.Array) -> Variables:
         size, channels = self.config.data.image_size, self.channels
         return self.model(train=False).init(key, jnp.zeros((1, size, size, channels)))
 
-    def loss(self, params, batch_stats, constants, batch, keys: Keys, stage: None = None):
+    def loss(self, params, batch_stats, constants, batch, keys: Keys, stage=None):
         """Mean loss over the augmented batch, with smoothed labels; the new statistics; the metric sums."""
         variables = {'params': params, 'batch_stats': batch_stats}
         images = self.augment(batch, keys)
@@ -92,7 +92,7 @@ class ClassifierTask(Task):
 
         return attack.attacked(nll, images, directions, self.config.augment.attack)
 
-    def logits(self, variables, images: jax.Array) -> jax.Array:
+    def logits(self, variables, images: jax.Array) -> Any:
         """Images `[B, S, S, C]` in `[0, 1]` to logits `[B, 10]`, in evaluation mode."""
         return self.model(train=False).apply(variables, standardize(images, self.config.data))
 
@@ -105,7 +105,7 @@ class ClassifierTask(Task):
     def compiled_logits(self):
         return jax.jit(self.logits)
 
-    def eval_step(self, variables, constants, batch, keys: Keys, measures: None = None) -> dict[str, jax.Array]:
+    def eval_step(self, variables, constants, batch, keys: Keys, measures=None) -> dict[str, jax.Array]:
         """Metric sums over the valid examples of a batch."""
         logits = self.logits(variables, batch['image'] / 255.0)
         return metric_sums(label_nll(logits=logits, labels=batch['label']), logits, batch['label'],
@@ -121,14 +121,14 @@ class ClassifierTask(Task):
         probabilities = np.asarray(jax.nn.softmax(self.compiled_logits(variables, images)))
         return {'predictions': figures.labelled_grid(images, examples['label'], probabilities)}
 
-    def predict(self, variables, images: jax.Array) -> jax.Array:
+    def predict(self, variables, images: jax.Array, labels=None) -> jax.Array:
         """Images uint8 `[B, S, S, C]` to probabilities `[B, 10]` of the labels."""
         return jax.nn.softmax(self.logits(variables, images / 255.0))
 
-    def present(self, picture: Image.Image, probabilities: np.ndarray, labels=()) -> tuple[dict, dict]:
+    def present(self, picture: Image.Image, output: np.ndarray, labels=()) -> tuple[dict, dict]:
         """No image; the predicted label, and the probability of each."""
-        return {}, {'label': self.classes[probabilities.argmax()],
-                    'probabilities': dict(zip(self.classes, probabilities.round(6).tolist(), strict=True))}
+        return {}, {'label': self.classes[output.argmax()],
+                    'probabilities': dict(zip(self.classes, output.round(6).tolist(), strict=True))}
 
 
 def metric_sums(losses, logits, labels, valid) -> dict[str, jax.Array]:

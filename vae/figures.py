@@ -21,8 +21,8 @@ def tiles(rows: int, columns: int, title: str):
 
 
 def labelled_grid(images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Images `[N, H, W, C]`, eight a row, with true label and what is read; mistakes in red."""
-    fig, axes = tiles(-(-len(images) // 8), 8, 'true label → label read')
+    """Images `[N, H, W, C]`, eight a row, with true and predicted label; mistakes in red."""
+    fig, axes = tiles(-(-len(images) // 8), 8, 'true label → predicted label')
     for axis in axes.flat:
         axis.axis('off')
     for axis, image, label, p in zip(axes.flat, images, labels, probabilities, strict=False):
@@ -33,7 +33,7 @@ def labelled_grid(images: np.ndarray, labels: np.ndarray, probabilities: np.ndar
 
 def grid(images: np.ndarray, title: str, row_names=(), column_names=()) -> np.ndarray:
     """Images `[rows, columns, H, W, C]` with names."""
-    fig, axes = tiles(*images.shape[:2], title)
+    fig, axes = tiles(images.shape[0], images.shape[1], title)
     for row, pictures in zip(axes, images, strict=True):
         for axis, image in zip(row, pictures, strict=True):
             tile(axis, image)
@@ -60,7 +60,7 @@ def all_figures(originals: np.ndarray, labels: np.ndarray, swaps: np.ndarray, in
                               'wrong labels: original, result'),
         'samples': grid(samples, 'samples of every label', range(len(samples))),
     }
-    if len(interpolation):  # Of one image there is none.
+    if len(interpolation):  # Empty if there is only one image.
         figures['interpolation'] = grid(interpolation, 'from one image to another')
     return figures
 

@@ -1,4 +1,4 @@
-"""The terms of the conditional VAE's objective, an example each, in nats an image."""
+"""The terms of the conditional VAE's objective per example, in nats an image."""
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ def gaussian_log_likelihood(*, images: jax.Array, mean: jax.Array, log_scale: ja
 
 
 def floored(log_scale: jax.Array) -> jax.Array:
-    """A smooth floor under the log-scale, so that the likelihood cannot run away."""
+    """A smooth lower bound on the log-scale, so that the likelihood stays finite."""
     return MIN_LOG_SCALE + jax.nn.softplus(log_scale - MIN_LOG_SCALE)
 
 

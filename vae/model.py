@@ -27,7 +27,7 @@ class Posterior(NamedTuple):
 
 
 class ConditionalVAE(nn.Module):
-    """Encoder and decoder are injected; the label enters the latent and nothing else.
+    """Encoder and decoder are arguments; the label acts only through the latent.
 
     Attributes:
         encoder: images to a feature map. decoder: latents to logits of images.
@@ -56,7 +56,7 @@ class ConditionalVAE(nn.Module):
         return posterior, self.decode(posterior.sample(noise[None])), self.likelihood_log_scale()
 
     def features(self, images: jax.Array) -> jax.Array:
-        """What the encoder sees in the images, whatever the label: `[B, F]`."""
+        """The encoder's features `[B, F]`, which do not depend on the label."""
         x = self.encoder(images)
         return x.reshape(x.shape[0], -1).astype(jnp.float32)
 

@@ -2,6 +2,7 @@
 
 from common.report.page import spread, table
 from common.report.runs import Entry
+from common.task import Picture
 
 # From the README of the PyTorch homework "Session 18": nats an image, label loss times its weight.
 REFERENCE = {
@@ -11,11 +12,11 @@ REFERENCE = {
 LOSSES = {'total': 'total loss', 'reconstruction': 'reconstruction log-likelihood', 'kl': 'KL divergence',
           'label_loss': 'label loss, weighted'}
 QUALITY = {'mse': 'squared error, pixels 0 to 1', 'psnr': 'PSNR, dB', 'bits_per_dim': 'bits a dimension, as a density'}
-LABELS = {'right_label_accuracy/judge': 'right label: judge reads it',
-          'swap_accuracy/judge': 'wrong label: judge reads it',
+LABELS = {'right_label_accuracy/judge': 'right label: judge predicts it',
+          'swap_accuracy/judge': 'wrong label: judge predicts it',
           'swap_accuracy/frozen': 'wrong label: frozen classifier reads it',
-          'original_label_rate/judge': 'wrong label: judge reads the original one',
-          **{f'swap_accuracy/judge/{label}': f'wrong label {label}: judge reads it' for label in range(10)}}
+          'original_label_rate/judge': 'wrong label: judge predicts the original one',
+          **{f'swap_accuracy/judge/{label}': f'wrong label {label}: judge predicts it' for label in range(10)}}
 SWAPS = (('shared_change', 'shared change', 'swaps'), ('shared_change/real', 'shared change', 'real images instead'),
          ('kept', 'layout kept', 'swaps'), ('kept/reconstruction', 'layout kept', 'reconstructions'),
          *((f'{measure}{key}', measure, kind) for measure in ('precision', 'recall') for key, kind in (
@@ -24,7 +25,7 @@ SWAPS = (('shared_change', 'shared change', 'swaps'), ('shared_change/real', 'sh
            for key, kind in (('', 'swaps'), ('/reconstruction', 'other reconstructions'))))
 
 
-def sections(rows: list[Entry]) -> list[str]:
+def sections(rows: list[Entry]) -> list[str | Picture]:
     """Markdown: beside the reference, wrong labels, style."""
     names = tuple(row.name for row in rows)
     return [*beside_reference(rows, names), *wrong_labels(rows, names), *swaps(rows, names), *style(rows, names)]
@@ -43,10 +44,10 @@ def beside_reference(rows: list[Entry], names: tuple[str, ...]) -> list[str]:
 
 
 def wrong_labels(rows: list[Entry], names: tuple[str, ...]) -> list[str]:
-    """How often a classifier reads what was asked for, over all labels and for each."""
+    """How often a classifier predicts the given label, over all labels and for each."""
     return ['', '### What a wrong label does', '',
             'Per cent of the results when each image is turned into all nine other labels. The judge is a '
-            'classifier that training never saw; the frozen one is part of the loss, and easier to please.',
+            'classifier that training never saw; the frozen one is part of the loss, so its figure is optimistic.',
             *table(('results', *names), [(title, *(spread(100 * row.values(key), 1) for row in rows))
                                          for key, title in LABELS.items()])]
 

@@ -1,4 +1,4 @@
-"""What stays of an image when its label changes: measures of style that do not name the label."""
+"""Measures of an image's style that do not depend on its label: what a swap should keep."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""The label-conditioned VAE's task: what is particular to it."""
+"""The task of the label-conditioned VAE."""
 
 from collections.abc import Iterable
 import dataclasses
@@ -22,8 +22,7 @@ from common.errors import UserError, check_choice
 from common.keys import Keys
 from common.layers.blocks import Mode
 from common.parallel import AXIS, Devices
-from common.report.page import Picture
-from common.task import Task
+from common.task import Picture, Task, Variables
 from configs import vae_mnist
 from vae import data, figures, manifold, report, style
 from vae import swaps as swaps_lib
@@ -83,13 +82,13 @@ class VAETask(Task):
         arrays = data.load(self.config.data, split)
         return arrays if split == 'train' else arrays | {'partner': np.roll(arrays['image'], 1, axis=0)}
 
-    def init(self, key: jax.Array) -> dict[str, Any]:
+    def init(self, key: jax.Array) -> Variables:
         size, channels = self.config.data.image_size, self.channels
         return self.model(train=False).init(key, jnp.zeros((1, size, size, channels)), jnp.zeros((1, 1), jnp.int32),
                                             jnp.zeros((1, self.config.model.latent)))
 
     def constants(self) -> dict[str, Any]:
-        """The variables of the frozen classifier and of the judge, which training reads and leaves alone."""
+        """The variables of the frozen classifier and of the judge."""
         restored = {name: restore(task, pathlib.Path(self.config[CLASSIFIERS[name]]), Devices())[0]
                     for name, task in self.classifiers.items()}
         return jax.tree.map(np.asarray, restored)  # For the caller's devices, which may be others.
@@ -111,7 +110,7 @@ class VAETask(Task):
         draw = functools.partial(jax.random.normal, shape=(self.config.model.latent,))
         return jax.vmap(draw)(keys.per_example(name, batch['index']))
 
-    def loss(self, params, batch_stats, constants, batch, keys: Keys, stage: None = None):
+    def loss(self, params, batch_stats, constants, batch, keys: Keys, stage=None):
         """The mean of `objective`; every image is also decoded with a second, always wrong label if `swap_weight`."""
         labels = {'given': self.given_labels(batch, keys)}
         if self.config.swap_weight:
@@ -262,7 +261,7 @@ class VAETask(Task):
         """
         means = {name: float(sums[name] / sums['examples']) for name in
                  ('total', 'reconstruction', 'kl', 'label_loss', 'swap_loss', 'mse', 'iw_bound') if name in sums}
-        metrics = {'loss': means['total'], **means}
+        metrics: dict[str, float] = {'loss': means['total']} | means
         if 'swaps' not in sums:
             return metrics
         dimensions = self.config.data.image_size ** 2 * self.channels
@@ -311,7 +310,7 @@ class VAETask(Task):
                 'interpolation': self.interpolation(variables, features, labels),
                 'samples': self.samples(variables, features, key)}
 
-    def report(self, rows) -> list[str]:
+    def report(self, rows) -> list[str | Picture]:
         return report.sections(rows)
 
     def interpolation(self, variables, features, labels, steps: int = 9) -> jax.Array:
@@ -339,16 +338,16 @@ class VAETask(Task):
         """All labels, `[classes, 1]`."""
         return jnp.arange(len(self.classes))[:, None]
 
-    def predict(self, variables, images: jax.Array, labels: jax.Array) -> jax.Array:
+    def predict(self, variables, images: jax.Array, labels=None) -> jax.Array:
         """Images uint8 `[B, S, S, C]`, each as the label int32 `[B]` says, to images `[B, S, S, C]` in `[0, 1]`."""
         apply = self.bound(variables)
         features = apply(standardize(images / 255.0, self.config.data), method='features')
         return apply(apply(features, labels, method='posterior').mu, method='decode')
 
-    def present(self, picture: Image.Image, outputs: np.ndarray, labels) -> tuple[dict, dict]:
+    def present(self, picture: Image.Image, output: np.ndarray, labels=()) -> tuple[dict, dict]:
         """A picture as each label, `[L, S, S, C]`: one by one, and in a row behind the original."""
         names = [self.classes[label] for label in labels]
-        images = dict(zip(names, map(figures.to_image, outputs), strict=True))
+        images = dict(zip(names, map(figures.to_image, output), strict=True))
         return {'grid': figures.row_of(picture, images), **images}, {'labels': names}
 
 

@@ -8,11 +8,11 @@ import numpy as np
 
 from common.writers import read_metrics
 
-LINE_STYLES = ('-', '--', ':')  # Past ten colours.
+LINE_STYLES = ('-', '--', ':')  # For more than ten runs.
 
 
 def subplots(rows: int, columns: int, size: tuple[float, float], **options) -> tuple[Figure, np.ndarray]:
-    """A figure of `size` inches and its axes `[rows, columns]`; pyplot, and with it a notebook, knows nothing of it."""
+    """A figure of `size` inches and its axes `[rows, columns]`; not registered with pyplot."""
     fig = Figure(figsize=size, layout='constrained')
     return fig, fig.subplots(rows, columns, squeeze=False, **options)
 
@@ -27,7 +27,7 @@ def figure_to_image(fig: Figure) -> np.ndarray:
 def smooth(points: np.ndarray, width: float = 0.02, most: int = 1000) -> np.ndarray:
     """Means of the values of `[N, 2]` (step, value) under a Gaussian of `width` times the curve's length: `[M, 2]`.
 
-    It looks to both sides, so that the line does not lag; where points are sparse it goes through them. Of more than
+    The window is symmetric, so that the line does not lag; sparse points are interpolated. If there are more than
     `most` points, neighbours are averaged first.
     """
     steps, values = np.stack([part.mean(0) for part in np.array_split(points, min(len(points), most))]).T
@@ -85,7 +85,7 @@ def draw_curve(axis, lines: list[dict], split: str, name: str, **style) -> None:
 
 
 def finish_curves(axis, title: str) -> None:
-    """Title, axes, grid, and a legend that says what the two lines are."""
+    """Sets title, axes, grid, and a legend that explains the two lines."""
     axis.set(title=title_of(title), xlabel='step')
     axis.grid(alpha=0.3)
     if axis.get_legend_handles_labels()[0]:

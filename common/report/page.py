@@ -5,23 +5,15 @@ from collections.abc import Container
 import pathlib
 import re
 import string
-from typing import NamedTuple
 
 import markdown
 import numpy as np
 
+from common.task import Picture
 from common.writers import save_images
 
 TEMPLATE = pathlib.Path(__file__).with_name('page.html')
 FIGURE = re.compile(r'<p><img alt="(.*?)" src="(.*?)" />\n<em>(.*?)</em></p>', re.DOTALL)
-
-
-class Picture(NamedTuple):
-    """A picture uint8 `[H, W, 3]`; its title is its alternative text and names its file."""
-
-    title: str
-    caption: str
-    image: np.ndarray
 
 
 def write(folder: pathlib.Path, name: str, lines: list[str], images: dict[str, np.ndarray]) -> pathlib.Path:
@@ -45,7 +37,7 @@ def to_html(text: str, folder: pathlib.Path) -> str:
     title, _, rest = text.partition('\n')
     body = converter.convert(rest)
     body = body.replace('<table>', '<div class="wide"><table>').replace('</table>', '</table></div>')
-    body = FIGURE.sub(lambda match: embedded(*match.groups(), folder), body)
+    body = FIGURE.sub(lambda match: embedded(match[1], match[2], match[3], folder), body)
     return string.Template(TEMPLATE.read_text(encoding='utf-8')).substitute(
         title=title.removeprefix('# '), contents=converter.toc, body=body)
 

@@ -15,6 +15,7 @@ from common.evaluate import fixed_examples
 from common.parallel import Devices
 from common.report import figures, page
 from common.report.runs import Entry, FinishedRun, comparable, differing, entries, load_all
+from common.task import Picture
 
 
 def write(workdirs: list[str], output: pathlib.Path, make_task: Callable) -> pathlib.Path:
@@ -28,7 +29,7 @@ def write(workdirs: list[str], output: pathlib.Path, make_task: Callable) -> pat
     runs = sorted(load_all(workdirs, make_task), key=comparable)
     with writable(output):  # Before the work, not after it.
         (output / 'figures').mkdir(parents=True, exist_ok=True)
-    lines, images = ['# Runs side by side'], {}
+    lines, images = ['# Runs side by side'], dict[str, np.ndarray]()
     for _, group in itertools.groupby(runs, key=comparable):
         more_lines, more_images = section(list(group))
         lines, images = lines + more_lines, images | more_images
@@ -54,9 +55,9 @@ def section(runs: list[FinishedRun]) -> tuple[list[str], dict[str, np.ndarray]]:
              f'{count(len(rows), "configuration")}. After ± stands the standard deviation over seeds.',
              *what_was_run(rows), *task.report(rows), *titled('Curves', curves(task, rows)),
              *titled('Pictures', compare(task, rows)), *speed(rows), *all_measures(rows)]
-    lines, images = [], {}
+    lines, images = list[str](), dict[str, np.ndarray]()
     for part in parts:
-        if isinstance(part, page.Picture):
+        if isinstance(part, Picture):
             shown, image = page.show(part, f'{kind} {data_name} {size} {examples}', images)
             lines, images = lines + shown, images | image
         else:

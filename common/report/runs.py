@@ -16,7 +16,7 @@ from common.writers import read_metrics
 
 
 class FinishedRun(NamedTuple):
-    """What a work directory says of a run that was evaluated; `name` is unique among those read together."""
+    """A finished run, read from its work directory; `name` is unique among the runs read together."""
 
     name: str
     workdir: pathlib.Path
@@ -110,8 +110,8 @@ def essence(run: FinishedRun, *without: str) -> str:
 def entries(runs: list[FinishedRun]) -> list[Entry]:
     """Takes the seeds of each configuration together.
 
-    A run is a function of configuration and seed: a second run of the same two is a copy and says nothing of
-    the spread, so it gets an entry of its own.
+    A run is a function of configuration and seed, so a second run of the same two is a copy. It says nothing about the
+    spread and gets an entry of its own.
     """
     groups: dict[tuple, dict[int, FinishedRun]] = {}
     for run in runs:

@@ -12,6 +12,8 @@ import time
 
 import pytest
 
+from common import parallel
+from common.errors import UserError
 from common.writers import read_metrics
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -68,14 +70,13 @@ def assert_same(workdir, alone):
     assert [line['loss'] for line in found] == pytest.approx([line['loss'] for line in lines], rel=1e-3)
 
 
-@pytest.mark.parametrize('processes', [2, 4])
-def test_several_processes_do_what_one_does(tmp_path, alone, processes):
-    codes, texts = finish(start(tmp_path, processes, 4 // processes))
-    assert codes == [0] * processes, texts
+def test_two_processes_train_as_one(tmp_path, alone):
+    codes, texts = finish(start(tmp_path, 2, 2))
+    assert codes == [0, 0], texts
     assert_same(tmp_path, alone)
 
 
-def test_several_processes_evaluate_as_one_trained(tmp_path, alone):
+def test_two_processes_evaluate_as_one(tmp_path, alone):
     shutil.copytree(alone[2], tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns('figures', 'results.json'))
     codes, texts = finish(start(tmp_path, 2, 2, '--mode=eval'))
     assert codes == [0, 0], texts
@@ -83,8 +84,8 @@ def test_several_processes_evaluate_as_one_trained(tmp_path, alone):
     assert (tmp_path / 'figures' / 'predictions.png').exists()
 
 
-def test_run_survives_a_stop_and_a_lost_process(tmp_path, alone):
-    """SIGTERM to one of two processes, then kill -9 of another two, then one process alone to the end."""
+def test_run_survives_a_signal_and_a_killed_process(tmp_path, alone):
+    """SIGTERM to one of two processes; kill -9 to one of the next two; one process finishes the run."""
     pair = start(tmp_path, 2, 2)
     wait_for(lambda: read_metrics(tmp_path), pair)
     pair[1].send_signal(signal.SIGTERM)
@@ -107,7 +108,11 @@ def test_run_survives_a_stop_and_a_lost_process(tmp_path, alone):
     assert_same(tmp_path, alone)
 
 
-def test_mistyped_address_gets_one_line(tmp_path):
-    for spec in ('localhost:1,two,0', 'nowhere', 'auto'):
-        codes, texts = finish(start(tmp_path, 1, 1, f'--distributed={spec}'))
-        assert codes == [2] and 'cannot join the other processes' in texts[0], texts
+def test_failed_join_is_one_line(tmp_path):
+    codes, texts = finish(start(tmp_path, 1, 1, '--distributed=auto'))
+    assert codes == [2] and 'cannot join the other processes' in texts[0], texts
+
+
+def test_mistyped_address_is_named():
+    with pytest.raises(UserError, match='cannot join the other processes.*HOST:PORT,COUNT,ID'):
+        parallel.join('localhost:1,two,0')

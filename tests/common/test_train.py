@@ -293,24 +293,6 @@ def test_run_shorter_than_a_batch_is_refused(config, tmp_path):
         train.train(make_tiny_task(config), tmp_path)
 
 
-@pytest.mark.skipif(not pathlib.Path('/proc/self/statm').exists(), reason='needs /proc')
-def test_memory_is_flat_over_a_thousand_steps(config, tmp_path):
-    """With 222 checkpoints and 11 evaluations with their pictures on the way."""
-    config.update({'num_epochs': 222, 'eval_every_epochs': 20})
-    task, resident = make_tiny_task(config), {}
-
-    class MeasuredRun(train.Run):
-        def visit(self):
-            super().visit()
-            pages = int(pathlib.Path('/proc/self/statm').read_text().split()[1])
-            resident[self.step] = pages * os.sysconf('SC_PAGE_SIZE') / 2 ** 20
-
-    with train.StopRequest() as stop:
-        MeasuredRun(task, tmp_path, stop).go()
-    assert max(resident) == 999 and resident[999] - resident[300] < 60, resident
-    assert task.traces == {16: 2, 'evaluation': 1}
-
-
 def test_relative_work_directory(config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config.update({'num_epochs': 1, 'eval_every_epochs': 0})

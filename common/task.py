@@ -44,6 +44,8 @@ class Task(abc.ABC):
         curves: the metrics to plot.
         figure_examples: how many test examples `figures` and `compare` are given.
         takes_labels: whether `predict` takes a label for each image.
+        per_example: the results of `eval_step` that are `[B, ...]`, or trees of such arrays. They are not summed:
+            `summarize` is given those of all examples, in the order of the split.
     """
 
     config: ConfigDict
@@ -51,6 +53,7 @@ class Task(abc.ABC):
     curves: ClassVar[tuple[str, ...]] = ('loss',)
     figure_examples: ClassVar[int] = 8
     takes_labels: ClassVar[bool] = False
+    per_example: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     @abc.abstractmethod
@@ -96,7 +99,10 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def eval_step(self, variables: Variables, constants: Arrays, batch: Arrays, keys: Keys, measures: Any) -> Arrays:
-        """Metric sums over the valid examples of a batch, in evaluation mode: numerators and counts, never means."""
+        """Metric sums over the valid examples of a batch, in evaluation mode: numerators and counts, never means.
+
+        What `per_example` names is not a sum.
+        """
 
     @abc.abstractmethod
     def summarize(self, sums: Arrays) -> dict[str, float]:

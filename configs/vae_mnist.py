@@ -50,7 +50,7 @@ def get_config(variant: str = '') -> ConfigDict:
             'std': (0.3081,),
         },
         'model': {
-            'encoder': 'small',  # small, resnet9 or resnet34; the decoder is its mirror image.
+            'encoder': 'small',  # small or resnet9; the decoder is its mirror image.
             'width': 16,
             'decoder_width': 16,  # 0: as the encoder.
             'latent': 10,

@@ -24,7 +24,8 @@ from common.layers.blocks import Mode
 from common.parallel import AXIS, Devices
 from common.task import Picture, Task, Variables
 from configs import vae_mnist
-from vae import data, figures, report, style
+from vae import data, figures, manifold, report, style
+from vae import swaps as swaps_lib
 from vae.classifier import ClassifierTask
 from vae.losses import gaussian_log_likelihood, kl_divergence, label_nll
 from vae.model import ConditionalVAE, build
@@ -45,6 +46,7 @@ class VAETask(Task):
     curves = ('total', 'reconstruction', 'kl', 'label_loss')
     figure_examples = 64
     takes_labels = True
+    per_example = ('judged',)
 
     @classmethod
     def defaults(cls) -> ConfigDict:
@@ -227,7 +229,9 @@ class VAETask(Task):
         given, true = self.label_column, batch['label'][None, :]
         valid = batch['valid'][None, :]
         wrong, right = (given != true) & valid, (given == true) & valid
-        sums = {'swaps': jnp.sum(wrong, axis=1, dtype=jnp.int32)}
+        sums = {'swaps': jnp.sum(wrong, axis=1, dtype=jnp.int32),
+                'changes': swaps_lib.batch_sums(images, batch['image'] / 255.0, batch['label'], batch['valid']),
+                'judged': self.judged(constants, images, batch)}
         for name, classifier in self.classifiers.items():
             logits = classifier.logits(constants[name], images.reshape(-1, *images.shape[2:]))
             predicted = jnp.argmax(logits, axis=-1).reshape(len(self.classes), -1)
@@ -239,6 +243,16 @@ class VAETask(Task):
             before = jnp.broadcast_to(style.measures(batch[original] / 255.0)[None], after.shape)
             sums[f'style_{pairs}'] = style.moments(before, after, wrong.astype(jnp.float32))
         return sums
+
+    def judged(self, constants, images, batch) -> dict[str, jax.Array]:
+        """The judge's features of each image, its reconstruction, and one swap, for `manifold.metrics`."""
+        given = manifold.given_label(batch['label'], batch['index'], len(self.classes))
+        rows = jnp.arange(len(given))
+        shown = {'real': batch['image'] / 255.0, 'reconstructed': images[batch['label'], rows],
+                 'swapped': images[given, rows]}
+        features = {name: self.classifiers['judge'].logits_and_features(constants['judge'], pixels)[1]
+                    for name, pixels in shown.items()}
+        return {**features, 'labels': batch['label'], 'given': given}
 
     def summarize(self, sums: dict[str, Any]) -> dict[str, float]:
         """Metrics from sums; those of training and of the training split have no swaps.
@@ -261,6 +275,8 @@ class VAETask(Task):
                         f'original_label_rate/{name}': float(sums[f'original/{name}'] / swaps)}
         by_label = sums['given/judge'] / sums['swaps']
         metrics |= {f'swap_accuracy/judge/{label}': float(x) for label, x in zip(self.classes, by_label, strict=True)}
+        measured = swaps_lib.metrics(sums['changes']) | manifold.metrics(**sums['judged'], names=self.classes)
+        metrics |= {f'swap/{name}': value for name, value in measured.items()}
         for pairs in ('kept', 'shuffled'):
             values = style.correlations(sums[f'style_{pairs}'])
             metrics |= {f'style/{name}/{pairs}': float(x) for name, x in zip(

@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo lint test soak bench clean
+.PHONY: demo lint test soak bench accelerators clean
 
 demo: .venv/ready  ## Train both families on embedded data, evaluate from the checkpoints, say where the pictures are.
 	$(BIN)/python main.py --config=configs/unet_mp_tr_ce.py:demo
@@ -26,6 +26,9 @@ bench: .venv/ready-bench  ## Speed beside PyTorch, after a check that both compu
 	$(BIN)/python -m pytest -q benchmarks
 	$(BIN)/python -m benchmarks.bench $(BENCH)
 
+accelerators: .venv-accelerators/ready  ## What the compilers of TPU and CUDA estimate; neither needs the hardware.
+	.venv-accelerators/bin/python -m benchmarks.accelerators $(ACCELERATORS)
+
 clean:  ## Forget the demo's run, so that it trains again.
 	rm -rf runs/*_demo
 
@@ -41,4 +44,9 @@ clean:  ## Forget the demo's run, so that it trains again.
 
 .venv/ready-bench: .venv/ready benchmarks/requirements.txt
 	$(BIN)/pip install --quiet -r benchmarks/requirements.txt
+	touch $@
+
+.venv-accelerators/ready: requirements.txt benchmarks/requirements-accelerators.txt
+	$(PYTHON) -m venv .venv-accelerators
+	.venv-accelerators/bin/pip install --quiet -r benchmarks/requirements-accelerators.txt
 	touch $@

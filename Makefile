@@ -3,7 +3,7 @@ BIN := .venv/bin
 
 .PHONY: demo lint test soak bench accelerators clean
 
-demo: .venv/ready  ## Train both families on embedded data, evaluate from the checkpoints, say where the pictures are.
+demo: .venv/ready  ## Train a U-Net and a VAE on synthetic data and evaluate their checkpoints.
 	$(BIN)/python main.py --config=configs/unet_mp_tr_ce.py:demo
 	$(BIN)/python main.py --mode=eval --workdir=runs/unet_mp_tr_ce_demo
 	$(BIN)/python main.py --config=configs/classifier_mnist.py:demo
@@ -16,20 +16,20 @@ lint: .venv/ready-dev  ## Format, lint and types.
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: lint  ## The checks, and the whole test suite.
+test: lint  ## Lint, and the whole test suite.
 	$(BIN)/python -m pytest -q -rs -n 2 --dist loadfile tests
 
-soak: .venv/ready-dev  ## Fifty kills at random moments and in the middle of a save; memory over a thousand steps.
+soak: .venv/ready-dev  ## Fifty kills, some while a checkpoint is written; memory over a thousand steps.
 	KILLS=50 $(BIN)/python -m pytest -q -s -m "soak or not soak" tests/common/test_kill.py tests/common/test_memory.py
 
-bench: .venv/ready-bench  ## Speed beside PyTorch, after a check that both compute the same.
+bench: .venv/ready-bench  ## Compare the speed with PyTorch, after a check that both compute the same.
 	$(BIN)/python -m pytest -q benchmarks
 	$(BIN)/python -m benchmarks.bench $(BENCH)
 
 accelerators: .venv-accelerators/ready  ## What the compilers of TPU and CUDA estimate; neither needs the hardware.
 	.venv-accelerators/bin/python -m benchmarks.accelerators $(ACCELERATORS)
 
-clean:  ## Forget the demo's run, so that it trains again.
+clean:  ## Remove the demo's runs.
 	rm -rf runs/*_demo
 
 .venv/ready: requirements.txt

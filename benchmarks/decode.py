@@ -1,4 +1,4 @@
-"""How fast photographs of full size become arrays, beside what the cores allow."""
+"""The speed of decoding photographs of full size, with all cores and with one thread."""
 
 import statistics
 import tempfile
@@ -8,22 +8,22 @@ from typing import Any
 from benchmarks.compare import commit
 from benchmarks.measure import cpu_name
 
-COUNT, WIDTH, HEIGHT, TARGET = 256, 500, 375, 240  # Of photographs, their pixels, and those of the model.
+COUNT, WIDTH, HEIGHT, TARGET = 256, 500, 375, 240  # Photographs, their size, and the size of the model.
 
 
 def measure(rounds: int, quick: bool) -> dict[str, Any]:
-    """Images a second as the product decodes them, and by one thread alone.
+    """Images a second, decoded with all cores as in training, and with one thread.
 
-    The photographs are drawn pets of the size of Oxford-IIIT Pet's, stored and read through TFDS like those.
+    The photographs are synthetic pets of the size of those in Oxford-IIIT Pet, also stored and read through TFDS.
     """
-    from common import data  # Imports JAX, which the other works need only in their sides' processes.
+    from common import data  # Imports JAX, which other works import only in the processes of their sides.
     from unet.task import decode_example
     count = 8 if quick else COUNT
 
     def decode(example):
         return decode_example(example, TARGET)
 
-    rates = {None: [], 1: []}  # By threads; None for as many as there are cores.
+    rates = {None: [], 1: []}  # By number of threads; None for one per core.
     with tempfile.TemporaryDirectory() as folder:
         source = photographs(folder, count)
         for turn in range(rounds):
@@ -39,11 +39,11 @@ def measure(rounds: int, quick: bool) -> dict[str, Any]:
 
 
 def photographs(folder: str, count: int):
-    """Prepares drawn pets of full size in `folder`; the examples, read one by one."""
+    """Prepares synthetic pets of full size in `folder`; returns a data source of their examples."""
     from unet import synthetic
 
     class LargePets(synthetic.SyntheticPets, skip_registration=True):
-        """Synthetic pets, large."""
+        """Large synthetic pets."""
 
         def _split_generators(self, dl_manager):
             return {'test': self._generate_examples('test')}

@@ -1,4 +1,4 @@
-"""Segmentation losses, an example each; the caller takes the mean."""
+"""Segmentation losses per example; the caller takes the mean."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ def cross_entropy(*, logits: jax.Array, labels: jax.Array) -> jax.Array:
         `[B]`.
     """
     check_shapes(logits, labels)
-    # A product with the one-hot labels, not a gather: its gradient needs no scatter, which is slow.
+    # A product with one-hot labels instead of a gather, whose gradient is a slow scatter.
     log_likelihood = jnp.sum(jax.nn.log_softmax(logits) * one_hot(logits, labels), axis=-1)
     return -jnp.mean(log_likelihood, axis=(1, 2))
 
@@ -23,10 +23,10 @@ def dice(*, logits: jax.Array, labels: jax.Array) -> jax.Array:
     """One minus the soft Dice coefficient of each image, averaged over the classes present in it.
 
     Milletari et al. 2016 (V-Net, arXiv:1606.04797), without squares in the denominator as in Sudre et
-    al. 2017 (arXiv:1707.03237). Each image counts for itself, so the value does not depend on the batch;
-    a class that is absent from an image has no overlap to measure and is left out there.
+    al. 2017 (arXiv:1707.03237). The coefficient is computed for each image alone, so it does not depend on the
+    batch. Classes that are absent from an image are left out of its average.
 
-    Args and returns as for `cross_entropy`; in `[0, 1]`, 0 for a perfect prediction.
+    Args and returns as for `cross_entropy`; values are in `[0, 1]`, 0 for a perfect prediction.
     """
     check_shapes(logits, labels)
     probabilities, targets = jax.nn.softmax(logits), one_hot(logits, labels)

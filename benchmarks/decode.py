@@ -1,4 +1,4 @@
-"""How fast photographs of full size become arrays, beside what the cores allow."""
+"""The speed of decoding photographs of full size, with all cores and with one thread."""
 
 import pathlib
 import statistics
@@ -11,18 +11,18 @@ from PIL import Image
 from benchmarks.compare import commit
 from benchmarks.measure import cpu_name
 
-COUNT, WIDTH, HEIGHT, TARGET = 256, 500, 375, 240  # Of photographs, their pixels, and those of the model.
+COUNT, WIDTH, HEIGHT, TARGET = 256, 500, 375, 240  # Photographs, their size, and the size of the model.
 
 
 def measure(rounds: int, quick: bool) -> dict[str, Any]:
-    """Images a second as the product decodes them, and by one thread alone.
+    """Images a second, decoded with all cores as in training, and with one thread.
 
-    The photographs are drawn pets of the size of Oxford-IIIT Pet's, read from a folder of JPEG files.
+    The photographs are synthetic pets of the size of those in Oxford-IIIT Pet, read from a folder of JPEG files.
     """
-    from common.data import source  # Imports JAX, which the other works need only in their sides' processes.
+    from common.data import source  # Imports JAX, which other works import only in the processes of their sides.
     from unet import data
     count = 8 if quick else COUNT
-    rates = {None: [], 1: []}  # By threads; None for as many as there are cores.
+    rates = {None: [], 1: []}  # By number of threads; None for one per core.
     with tempfile.TemporaryDirectory() as folder:
         config = photographs(pathlib.Path(folder), count)
         photos, decode = data.find(config).split('test', 0), data.decoder(config)

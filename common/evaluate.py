@@ -35,11 +35,13 @@ class Evaluation:
             functools.partial(self.run_step, measures=measures), in_axes=(None, None, 0, None)))
 
     def step(self, split: str):
-        """The compiled step for a split: metric sums of one batch over all devices."""
+        """The compiled step for a split: metric sums of one batch over all devices, and rows `[B, ...]`."""
         return self.compiled(self.task.measures(split))
 
     def run_step(self, variables, constants, batch, root, *, measures):
-        return self.devices.sum(self.task.eval_step(variables, constants, batch, Keys(root, 0), measures))
+        results = self.task.eval_step(variables, constants, batch, Keys(root, 0), measures)
+        rows = {name: results.pop(name) for name in self.task.per_example if name in results}
+        return self.devices.sum(results), self.devices.gather(rows)
 
     def feed(self, split: str) -> batches.Feed:
         if split not in self.feeds:
@@ -49,14 +51,16 @@ class Evaluation:
     def metrics(self, variables, constants, poll: Callable[[], None], split: str = '') -> dict[str, float]:
         """Metrics of one split; `poll` is called after every batch and may raise to stop."""
         split = split or self.split
-        feed, step, totals, sent = self.feed(split), self.step(split), None, None
+        feed, step, totals, sent = self.feed(split), self.step(split), Totals(), None
         for index, valid in batches.padded_batches(feed.size, self.batch_size):
             batch = feed(index) | {'valid': self.devices.split(valid)}
             # Dispatch the next batch before waiting for the sums of the last one.
-            sent, arrived = step(variables, constants, batch, self.root), sent
-            totals = add(totals, arrived)
+            sent, arrived = (*step(variables, constants, batch, self.root), valid), sent
+            if arrived:
+                totals.add(*arrived)
             poll()
-        return metrics_of(self.task, add(totals, sent))
+        totals.add(*sent)
+        return metrics_of(self.task, totals.results())
 
     def results(self, variables, constants, step: int, poll: Callable[[], None]) -> dict[str, Any]:
         """The contents of results.json: all metrics of the test split, and the loss on the training split."""
@@ -80,6 +84,22 @@ def fixed_examples(feed: batches.Feed, count: int) -> dict[str, np.ndarray]:
     """The same examples in every run, spread evenly over the split, with their `index` in it."""
     index = np.linspace(0, feed.size - 1, min(count, feed.size)).round().astype(np.int32)
     return feed.take(index)
+
+
+class Totals:
+    """What the steps of an evaluation have found so far, on the host."""
+
+    def __init__(self):
+        self.sums, self.rows = None, []
+
+    def add(self, sums, rows, valid: np.ndarray) -> None:
+        """Adds a batch, less the rows that are not valid."""
+        self.sums = add(self.sums, sums)
+        self.rows.append(jax.tree.map(lambda x: np.asarray(x)[valid], rows))
+
+    def results(self) -> dict[str, Any]:
+        """The sums, and the rows `[N, ...]` of all examples in the order of the split."""
+        return self.sums | jax.tree.map(lambda *batches: np.concatenate(batches), *self.rows)
 
 
 def add(totals, sums):

@@ -147,6 +147,10 @@ class Devices:
         """Inside a mapped function: the sum over all devices."""
         return jax.lax.psum(tree, AXIS)
 
+    def gather(self, tree):
+        """Inside a mapped function: arrays `[B / devices, ...]` of all devices as `[B, ...]`, in the batch's order."""
+        return jax.lax.all_gather(tree, AXIS, tiled=True)
+
     def mean(self, tree):
         """Inside a mapped function: the mean over all devices."""
         return jax.lax.pmean(tree, AXIS)

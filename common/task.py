@@ -44,6 +44,8 @@ class Task(abc.ABC):
         curves: the metrics to plot.
         figure_examples: how many test examples `figures` and `compare` are given.
         takes_labels: whether `predict` takes a label for each image.
+        per_example: the results of `eval_step` that are `[B, ...]`, or trees of such arrays. They are not summed:
+            `summarize` is given those of all examples, in the order of the split.
     """
 
     config: ConfigDict
@@ -51,6 +53,7 @@ class Task(abc.ABC):
     curves: ClassVar[tuple[str, ...]] = ('loss',)
     figure_examples: ClassVar[int] = 8
     takes_labels: ClassVar[bool] = False
+    per_example: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     @abc.abstractmethod
@@ -103,7 +106,10 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def eval_step(self, variables: Variables, constants: Arrays, batch: Arrays, keys: Keys, measures: Any) -> Arrays:
-        """Metric sums over the valid examples of a batch, in evaluation mode: numerators and counts, never means."""
+        """Metric sums over the valid examples of a batch, in evaluation mode: numerators and counts, never means.
+
+        What `per_example` names is not a sum.
+        """
 
     @abc.abstractmethod
     def summarize(self, sums: Arrays) -> dict[str, float]:
@@ -131,14 +137,14 @@ class Task(abc.ABC):
         return tuple(self.config.data.classes)
 
     @property
-    def colors(self) -> dict[str, str]:
-        """What `present` shows the classes in, as CSS colours by name; {} where it has no colours for them."""
-        return {}
-
-    @property
     def channels(self) -> int:
         """Channels of an image: 1 or 3."""
         return len(self.config.data.mean)
+
+    @property
+    def colors(self) -> dict[str, str]:
+        """CSS colours of the classes in the pictures of `present`, by name; empty where these show no classes."""
+        return {}
 
     def predict(self, variables: Variables, images: jax.Array, labels: Any = None) -> jax.Array:
         """Images uint8 `[B, S, S, channels]`, and labels int32 `[B]` if `takes_labels`, to outputs `[B, ...]`."""

@@ -1,6 +1,7 @@
 """The training loop. It trains any task (see common/task.py) and knows none of them."""
 
 import bisect
+import dataclasses
 import functools
 import pathlib
 import signal
@@ -357,7 +358,7 @@ def train(task: Task, workdir: pathlib.Path) -> dict[str, Any]:
     stop = StopRequest()
     with workdir_lib.locked(workdir):
         on_first(lambda: workdir_lib.init_workdir(task, workdir))
-        workdir_lib.use_local_copies(task.config, workdir)
+        task = dataclasses.replace(task, config=workdir_lib.use_local_copies(task.config, workdir))
         run = Run(task, workdir, stop)  # Until here there is nothing to save: a signal just ends the process.
         with stop:
             return run.go()

@@ -37,9 +37,7 @@ def load_config(workdir: pathlib.Path) -> ConfigDict:
                         '--workdir, or train first') from error
     except (ValueError, OSError) as error:
         raise UserError(f'{path} cannot be read ({error}); restore it from a copy') from error
-    config = ConfigDict(values)
-    use_local_copies(config, workdir)
-    return config
+    return use_local_copies(ConfigDict(values), workdir)
 
 
 def load_matching(config: ConfigDict | None, workdir: pathlib.Path, make_task: Callable[[ConfigDict], Task]) -> Task:
@@ -54,8 +52,7 @@ def load_matching(config: ConfigDict | None, workdir: pathlib.Path, make_task: C
     task = make_task(with_stored(config, stored))
     check_same(task, workdir)
     warn_stale_copies(task.config, workdir)
-    use_local_copies(task.config, workdir)
-    return task
+    return dataclasses.replace(task, config=use_local_copies(task.config, workdir))
 
 
 def check_same(task: Task, workdir: pathlib.Path) -> None:
@@ -167,11 +164,13 @@ def copies(config: ConfigDict, workdir: pathlib.Path) -> dict[str, pathlib.Path]
     return {key: workdir / key.removesuffix('_workdir') for key in config if key.endswith('_workdir')}
 
 
-def use_local_copies(config: ConfigDict, workdir: pathlib.Path) -> None:
-    """Points every `NAME_workdir` of `config` to its copy in `workdir`, where there is one."""
+def use_local_copies(config: ConfigDict, workdir: pathlib.Path) -> ConfigDict:
+    """The configuration with every `NAME_workdir` set to its copy in `workdir`, where there is one."""
+    config = config.copy_and_resolve_references()
     for key, copy in copies(config, workdir).items():
         if (copy / CONFIG).exists():
             config[key] = str(copy)
+    return config
 
 
 def copy_runs(config: ConfigDict, workdir: pathlib.Path) -> None:

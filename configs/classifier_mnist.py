@@ -42,7 +42,7 @@ def get_config(variant: str = '') -> ConfigDict:
             'std': (0.3081,),
         },
         'model': {
-            'encoder': 'small',  # small, plain, resnet9 or resnet34.
+            'encoder': 'small',  # small, plain or resnet9.
             'width': 16,
         },
         'optimizer': {
@@ -61,6 +61,7 @@ def get_config(variant: str = '') -> ConfigDict:
             'aspect': 0.1,
             'shift': 0.08,
             'cut_out': 0.0,
+            'attack': 0.0,  # L2 radius, pixels in [0, 1], of an adversarial step (Wong et al. 2020, arXiv:2001.03994).
             'noise': 0.0,  # Largest standard deviation of Gaussian noise (Kaur et al. 2019, arXiv:1910.08640).
         },
     })

@@ -99,9 +99,12 @@ def overlay(image: np.ndarray, labels: np.ndarray, style: ClassStyle, strength: 
 
 def full_size_mask(probabilities: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """`[S, S, C]`, resized to `size` (width, height), as the most probable class: uint8 `[height, width]`."""
-    channels = [Image.fromarray(channel).resize(size, Image.Resampling.BILINEAR)
-                for channel in np.moveaxis(probabilities, -1, 0)]
-    return np.argmax([np.asarray(channel) for channel in channels], axis=0).astype(np.uint8)
+    mask, largest = np.zeros(size[::-1], np.uint8), np.zeros(size[::-1], np.float32)
+    for number, channel in enumerate(np.moveaxis(probabilities, -1, 0)):  # One by one: an argmax would hold all.
+        resized = np.asarray(Image.fromarray(channel).resize(size, Image.Resampling.BILINEAR))
+        mask[resized > largest] = number
+        np.maximum(largest, resized, out=largest)
+    return mask
 
 
 def indexed(mask: np.ndarray, style: ClassStyle) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Segmentation losses, an example each; the caller takes the mean."""
+"""Segmentation losses per example; the caller takes the mean."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ def cross_entropy(*, logits: jax.Array, labels: jax.Array, weights: Sequence[flo
         `[B]`.
     """
     check_shapes(logits, labels)
-    # A product with the one-hot labels, not a gather: its gradient needs no scatter, which is slow.
+    # A product with one-hot labels instead of a gather, whose gradient is a slow scatter.
     targets = one_hot(logits, labels)
     if len(weights):
         targets = targets * jnp.asarray(weights, logits.dtype)[None, None, None]
@@ -35,10 +35,10 @@ def dice(*, logits: jax.Array, labels: jax.Array, weights: Sequence[float] = (),
     """One minus the soft Dice coefficient of each image, averaged over the classes present in it.
 
     Milletari et al. 2016 (V-Net, arXiv:1606.04797), without squares in the denominator as in Sudre et
-    al. 2017 (arXiv:1707.03237). Each image counts for itself, so the value does not depend on the batch;
-    a class that is absent from an image has no overlap to measure and is left out there.
+    al. 2017 (arXiv:1707.03237). The coefficient is computed for each image alone, so it does not depend on the
+    batch. Classes that are absent from an image are left out of its average.
 
-    Args and returns as for `cross_entropy`, without weights; in `[0, 1]`, 0 for a perfect prediction.
+    Args and returns as for `cross_entropy`, without weights; values are in `[0, 1]`, 0 for a perfect prediction.
     """
     if len(weights):
         raise ValueError('the Dice loss takes no weights of classes')

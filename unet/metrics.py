@@ -1,4 +1,4 @@
-"""Segmentation metrics from one confusion matrix, summed over a whole split."""
+"""Segmentation metrics from a confusion matrix that is summed over a whole split."""
 
 from collections.abc import Sequence
 
@@ -13,9 +13,9 @@ def confusion_matrix(*, labels: jax.Array, predictions: jax.Array, valid: jax.Ar
     Args:
         labels: integers `[B, H, W]`; pixels with labels from `classes` on are ignored.
         predictions: integers `[B, H, W]`.
-        valid: `[B]`, False for the examples that only fill up the batch.
+        valid: `[B]`, False for padding examples.
     Returns:
-        int32 `[C, C]`: exact up to two billion pixels, where float32 stops at 16 million.
+        int32 `[C, C]`, exact up to two billion pixels; float32 is exact only up to 16 million.
     """
     if labels.shape != predictions.shape or valid.shape != labels.shape[:1]:
         raise ValueError(f'shapes do not match: labels {labels.shape}, predictions {predictions.shape}, '
@@ -27,9 +27,9 @@ def confusion_matrix(*, labels: jax.Array, predictions: jax.Array, valid: jax.Ar
 
 
 def summarize(confusion: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
-    """Pixel accuracy, and IoU and Dice for each class and on average.
+    """Pixel accuracy, and IoU and Dice of each class and their means.
 
-    A class that no pixel has is not in the means; where it is not predicted either, its IoU and Dice are NaN.
+    A class that no pixel has is left out of the means; where it is not predicted either, its IoU and Dice are NaN.
     """
     confusion = np.asarray(confusion, np.float64)
     hits, true, predicted = np.diag(confusion), confusion.sum(1), confusion.sum(0)

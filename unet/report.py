@@ -3,8 +3,10 @@
 import itertools
 from typing import NamedTuple
 
+from ml_collections import ConfigDict
 import numpy as np
 
+from common.errors import UserError
 from common.report.page import spread, table
 from common.report.runs import Entry, FinishedRun, essence
 from common.task import Picture
@@ -49,9 +51,14 @@ def sections(rows: list[Entry]) -> list[str | Picture]:
     return [*beside_reference(rows), *by_class(rows), *design_choices(runs)]
 
 
-def cell(config) -> Cell:
-    """Where a configuration stands in the design: way down, loss and way up."""
-    return config.model.down, config.loss, config.model.up
+def cell(config: ConfigDict) -> Cell:
+    """Where a configuration is in the design: way down, loss and way up. Raises UserError for an unknown level."""
+    found = config.model.down, config.loss, config.model.up
+    for factor, level in zip(FACTORS, found, strict=True):
+        if level not in NAMES:
+            raise UserError(f'the report does not know {factor.key} = {level!r}; name it in unet/report.py, or choose '
+                            'other --runs')
+    return found
 
 
 def variant(where: Cell) -> str:

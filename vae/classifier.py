@@ -20,7 +20,7 @@ from common.layers.blocks import Mode
 from common.parallel import AXIS
 from common.task import Task, Variables
 from configs import classifier_mnist
-from vae import data, figures
+from vae import attack, data, figures
 from vae.losses import label_nll
 from vae.model import Classifier
 from vae.networks import ENCODERS
@@ -72,9 +72,11 @@ class ClassifierTask(Task):
 
     def loss(self, params, batch_stats, constants, batch, keys: Keys, stage=None):
         """Mean loss over the augmented batch, with smoothed labels; the new statistics; the metric sums."""
+        variables = {'params': params, 'batch_stats': batch_stats}
         images = self.augment(batch, keys)
-        logits, updates = self.model(train=True).apply({'params': params, 'batch_stats': batch_stats},
-                                                       standardize(images, self.config.data),
+        if self.config.augment.attack:
+            images = self.attacked(variables, images, batch, keys)
+        logits, updates = self.model(train=True).apply(variables, standardize(images, self.config.data),
                                                        mutable=['batch_stats'])
         nll = label_nll(logits=logits, labels=batch['label'])
         even = -jnp.mean(jax.nn.log_softmax(logits), axis=-1)
@@ -96,9 +98,23 @@ class ClassifierTask(Task):
         drawn = (keys.per_example(name, batch['index']) for name in ('geometry', 'cut_out', 'noise'))
         return jax.vmap(one)(batch['image'], *drawn)
 
+    def attacked(self, variables, images, batch, keys: Keys) -> jax.Array:
+        """Images `[B, S, S, C]`, changed within the radius `augment.attack` so that the NLL of their labels rises."""
+        draw = functools.partial(jax.random.normal, shape=images.shape[1:])
+        directions = jax.vmap(draw)(keys.per_example('attack', batch['index']))
+
+        def nll(images):
+            return label_nll(logits=self.logits(variables, images), labels=batch['label'])
+
+        return attack.attacked(nll, images, directions, self.config.augment.attack)
+
     def logits(self, variables, images: jax.Array) -> Any:
         """Images `[B, S, S, C]` in `[0, 1]` to logits `[B, classes]`, in evaluation mode."""
         return self.model(train=False).apply(variables, standardize(images, self.config.data))
+
+    def logits_and_maps(self, variables, images: jax.Array) -> Any:
+        """As `logits`, and the feature maps `[B, h, w, F]`, of which the linear head is given the mean."""
+        return self.model(train=False).apply(variables, standardize(images, self.config.data), method='logits_and_maps')
 
     @functools.cached_property
     def compiled_logits(self):

@@ -35,7 +35,9 @@ def short(name: str) -> str:
     return name if len(name) <= 10 else f'{name[:9]}…'
 
 
-def labelled_grid(images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, names: Sequence[str]) -> np.ndarray:
+def labelled_grid(
+    images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, names: Sequence[str]
+) -> np.ndarray:
     """Images `[N, H, W, C]`, eight a row, with true and predicted label; mistakes in red."""
     fig, axes = tiles(-(-len(images) // 8), 8, 'true label → predicted label')
     for axis in axes.flat:
@@ -91,7 +93,9 @@ def swap_grid(originals: np.ndarray, labels: np.ndarray, swaps: np.ndarray, name
                 ['original', *(short(names[i]) for i in shown)])
 
 
-def pairs(originals, labels, swaps, given, names: Sequence[str], count: int, title: str, columns: int = 5) -> np.ndarray:
+def pairs(
+    originals, labels, swaps, given, names: Sequence[str], count: int, title: str, columns: int = 5
+) -> np.ndarray:
     """Each of the first `count` originals beside what it becomes under its given label."""
     count = min(count, len(originals))
     fig, axes = tiles(-(-count // columns), 2 * columns, title)
@@ -102,7 +106,8 @@ def pairs(originals, labels, swaps, given, names: Sequence[str], count: int, tit
         left.axis('on')
         right.axis('on')
         tile(left, originals[i], f'is {short(names[labels[i]])}')
-        tile(right, swaps[given[i], i], f'given {short(names[given[i]])}', 'black' if given[i] == labels[i] else 'firebrick')
+        color = 'black' if given[i] == labels[i] else 'firebrick'
+        tile(right, swaps[given[i], i], f'given {short(names[given[i]])}', color)
     return figure_to_image(fig)
 
 

@@ -89,8 +89,12 @@ class Classifier(nn.Module):
     encoder: nn.Module
     classes: int
 
-    @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
         """Standardised images `[B, H, W, C]` to logits `[B, classes]`."""
-        x = self.encoder(images).astype(jnp.float32)
-        return nn.Dense(self.classes)(jnp.mean(x, axis=(1, 2)))
+        return self.logits_and_maps(images)[0]
+
+    @nn.compact
+    def logits_and_maps(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Standardised images `[B, H, W, C]` to logits `[B, classes]`, and feature maps `[B, h, w, F]`."""
+        maps = self.encoder(images).astype(jnp.float32)
+        return nn.Dense(self.classes)(jnp.mean(maps, axis=(1, 2))), maps

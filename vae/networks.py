@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from common.errors import UserError, check_choice
-from common.layers.blocks import Mode, TransposedConv, conv_norm, conv_norm_relu, max_pool
-from common.layers.convolution import conv
+from common.layers.blocks import Mode, TransposedConv, conv, conv_norm_relu, max_pool
 
 
 class SmallEncoder(nn.Module):
@@ -118,61 +117,6 @@ class ResNet9Decoder(nn.Module):
         return to_logits(conv_norm_relu(x, self.width, self.mode), self.channels)
 
 
-class BasicBlock(nn.Module):
-    """ResNet's block of two 3x3 convolutions (He et al. 2015, arXiv:1512.03385)."""
-
-    features: int
-    stride: int
-    mode: Mode
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        y = conv_norm_relu(x, self.features, self.mode, stride=self.stride)
-        y = conv_norm(y, self.features, self.mode)
-        if x.shape != y.shape:
-            x = conv_norm(x, self.features, self.mode, kernel=1, stride=self.stride)
-        return nn.relu(x + y)
-
-
-class ResNet34(nn.Module):
-    """ResNet-34 for small images: 3x3 stem without pooling, and without its head."""
-
-    width: int
-    mode: Mode
-    blocks: tuple[int, ...] = (3, 4, 6, 3)
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """`[B, H, W, C]` to `[B, H/8, W/8, 8 width]`."""
-        x = conv_norm_relu(x, self.width, self.mode)
-        for stage, count in enumerate(self.blocks):
-            for block in range(count):
-                stride = 2 if stage and not block else 1
-                x = BasicBlock(2 ** stage * self.width, stride, self.mode)(x)
-        return x
-
-
-class ResNet34Decoder(nn.Module):
-    """`ResNet34` in reverse: transposed convolutions where it strides."""
-
-    width: int
-    channels: int
-    size: int
-    mode: Mode
-    blocks: tuple[int, ...] = (3, 6, 4, 3)
-
-    @nn.compact
-    def __call__(self, z: jax.Array) -> jax.Array:
-        """Latents `[B, Z]` to logits of images `[B, size, size, channels]`, size a multiple of 8."""
-        x = to_map(z, self.size // 8, 8 * self.width, self.mode)
-        for stage, count in enumerate(self.blocks):
-            features = 2 ** (3 - stage) * self.width
-            x = TransposedConv(features, self.mode.dtype)(x) if stage else x
-            for _ in range(count):
-                x = BasicBlock(features, 1, self.mode)(x)
-        return to_logits(x, self.channels)
-
-
 def check_shape(model, size: int) -> None:
     """Raises UserError unless images of this size halve as often as the encoder of a `model` section does it."""
     check_choice('model.encoder', model.encoder, ENCODERS)
@@ -195,8 +139,6 @@ def to_logits(x: jax.Array, channels: int) -> jax.Array:
     return nn.Conv(channels, (3, 3), conv_general_dilated_cls=lambda: conv)(x.astype(jnp.float32))
 
 
-HALVINGS = {'small': 2, 'plain': 2, 'resnet9': 3, 'resnet34': 3}
-ENCODERS: dict[str, Callable] = {'small': SmallEncoder, 'resnet9': ResNet9, 'resnet34': ResNet34,
-                                 'plain': PlainNet}
-DECODERS: dict[str, Callable] = {'small': SmallDecoder, 'resnet9': ResNet9Decoder,
-                                 'resnet34': ResNet34Decoder}
+HALVINGS = {'small': 2, 'plain': 2, 'resnet9': 3}
+ENCODERS: dict[str, Callable] = {'small': SmallEncoder, 'resnet9': ResNet9, 'plain': PlainNet}
+DECODERS: dict[str, Callable] = {'small': SmallDecoder, 'resnet9': ResNet9Decoder}

@@ -17,12 +17,18 @@ LABELS = {'right_label_accuracy/judge': 'right label: judge predicts it',
           'swap_accuracy/frozen': 'wrong label: frozen classifier predicts it',
           'original_label_rate/judge': 'wrong label: judge predicts the original one'}
 MOST_LABELS = 20  # With more, only the overall figures.
+SWAPS = (('shared_change', 'shared change', 'swaps'), ('shared_change/real', 'shared change', 'real images instead'),
+         ('kept', 'layout kept', 'swaps'), ('kept/reconstruction', 'layout kept', 'reconstructions'),
+         *((f'{measure}{key}', measure, kind) for measure in ('precision', 'recall') for key, kind in (
+             ('', 'swaps'), ('/reconstruction', 'reconstructions'), ('/real', 'other real images'))),
+         *((f'soft_{measure}{key}', f'{measure} among reconstructions', kind) for measure in ('precision', 'recall')
+           for key, kind in (('', 'swaps'), ('/reconstruction', 'other reconstructions'))))
 
 
 def sections(rows: list[Entry]) -> list[str | Picture]:
     """Markdown: beside the reference, wrong labels, style."""
     names = tuple(row.name for row in rows)
-    return [*beside_reference(rows, names), *wrong_labels(rows, names), *style(rows, names)]
+    return [*beside_reference(rows, names), *wrong_labels(rows, names), *swaps(rows, names), *style(rows, names)]
 
 
 def beside_reference(rows: list[Entry], names: tuple[str, ...]) -> list[str]:
@@ -47,6 +53,19 @@ def wrong_labels(rows: list[Entry], names: tuple[str, ...]) -> list[str]:
             'classifier that training never saw; the frozen one is part of the loss, so its figure is optimistic.',
             *table(('results', *names), [(title, *(spread(100 * row.values(key), 1) for row in rows))
                                          for key, title in measures.items()])]
+
+
+def swaps(rows: list[Entry], names: tuple[str, ...]) -> list[str]:
+    """What images under wrong labels share, keep and resemble, each beside a bound."""
+    lines = [(title, kind, *(spread(row.values(f'swap/{key}'), 2) for row in rows)) for key, title, kind in SWAPS]
+    return ['', '### How swaps compare with real images', '',
+            'The shared change is the part of the change to a label that is the same in every image: 1 for a stencil. '
+            'The layout is a low-pass image without its colours; what is kept of it is the correlation with the '
+            'original, less that with other originals of its label. Precision is the share of results that are among '
+            'the real images of the label, and recall the share of real images that are among the results, by nearest '
+            "neighbours in the judge's features (Kynkäänniemi et al. 2019). Among reconstructions, which are as "
+            'blurred, blur does not count. All four depend on the number of test images.',
+            *table(('measure', 'measured on', *names), lines)]
 
 
 def style(rows: list[Entry], names: tuple[str, ...]) -> list[str]:

@@ -1,14 +1,17 @@
-"""Layers that several networks share. Those that are slow on some device in their obvious form compute the
-same function in another."""
+"""Layers that several networks share.
 
+Each computes one function on every device. A program lowered for a CPU gets the forms of common/layers/cpu.py, any
+other platform those of Flax and `jax.lax`; parameters are the same.
+"""
+
+import functools
 from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from common.layers.convolution import conv
-from common.layers.normalization import BatchNorm
+from common.layers import cpu
 
 MOMENTUM = 0.9  # Of the running statistics; evaluation averages them further (optimizer.ema_decay).
 
@@ -28,11 +31,11 @@ class Mode(NamedTuple):
 
 
 def conv_norm(x: jax.Array, features: int, mode: Mode, kernel: int = 3, stride: int = 1) -> jax.Array:
-    """Convolution and batch normalisation (Ioffe & Szegedy 2015), inside a compact module."""
+    """Convolution and batch normalisation (Ioffe & Szegedy 2015, arXiv:1502.03167), inside a compact module."""
     x = nn.Conv(features, (kernel, kernel), stride, use_bias=False, dtype=mode.dtype,
-                conv_general_dilated_cls=(lambda: conv) if stride == 1 else None)(x)
-    return BatchNorm(use_running_average=not mode.train, momentum=MOMENTUM, dtype=mode.dtype,
-                     axis_name=mode.axis_name)(x)
+                conv_general_dilated_cls=lambda: conv)(x)
+    return nn.BatchNorm(use_running_average=not mode.train, momentum=MOMENTUM, dtype=mode.dtype,
+                        axis_name=mode.axis_name)(x)
 
 
 def conv_norm_relu(x: jax.Array, features: int, mode: Mode, kernel: int = 3, stride: int = 1) -> jax.Array:
@@ -41,73 +44,61 @@ def conv_norm_relu(x: jax.Array, features: int, mode: Mode, kernel: int = 3, str
 
 
 class TransposedConv(nn.Module):
-    """Doubles height and width: 2x2 transposed convolution with stride 2.
-
-    Its windows do not overlap, so it is a matrix product a pixel followed by a rearrangement: the same
-    function as `nn.ConvTranspose`, which XLA computes on an input dilated with zeros.
-    """
+    """Doubles height and width: 2x2 transposed convolution with stride 2."""
 
     features: int
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        return depth_to_space(nn.Dense(4 * self.features, dtype=self.dtype, dot_general=product)(x))
+        return Blocks(self.features, self.dtype, name='Dense_0')(x)  # The name in checkpoints.
 
 
-def product(x: jax.Array, kernel: jax.Array, dimension_numbers=None, precision=None) -> jax.Array:
-    """`[..., C]` times `[C, D]`; the arguments are those with which `nn.Dense` calls `jax.lax.dot_general`.
+class Blocks(nn.Module):
+    """The parameters of `TransposedConv`, as those of the dense layer that makes a 2x2 block of each pixel.
 
-    The kernel's gradient that JAX makes is the output's gradient times `x`, for which XLA:CPU rearranges the former
-    once more than for the gradient by `x`. This is `x` times the output's gradient, which is there already.
-
-    Raises:
-        ValueError: another product or precision is asked for.
+    The kernel is `[C, 4 F]`, and there is a bias for each position in the block.
     """
-    if dimension_numbers not in (None, (((x.ndim - 1,), (0,)), ((), ()))) or precision is not None:
-        raise ValueError(f'not for dimensions {dimension_numbers} and precision {precision}')
-    return matrix_product(x, kernel)
+
+    features: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel = self.param('kernel', nn.initializers.lecun_normal(), (x.shape[-1], 4 * self.features))
+        bias = self.param('bias', nn.initializers.zeros, (4 * self.features,))
+        arrays = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        return jax.lax.platform_dependent(*arrays, cpu=cpu.transposed_conv, default=plain_transposed_conv)
 
 
-@jax.custom_vjp
-def matrix_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return x @ kernel
-
-
-matrix_product.defvjp(
-    lambda x, kernel: (x @ kernel, (x, kernel)),
-    lambda saved, gradient: (gradient @ saved[1].T, jnp.einsum('...c,...d->cd', saved[0], gradient)))
-
-
-def depth_to_space(x: jax.Array) -> jax.Array:
-    """`[B, H, W, 4C]` to `[B, 2H, 2W, C]`: each pixel's channels become a 2x2 block."""
-    b, h, w, c = x.shape
-    x = x.reshape(b, h, w, 2, 2, c // 4)
-    return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, 2 * h, 2 * w, c // 4)
+def plain_transposed_conv(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
+    kernel = kernel.reshape(x.shape[-1], 2, 2, -1).transpose(1, 2, 0, 3)[::-1, ::-1]
+    y = jax.lax.conv_transpose(x, kernel, (2, 2), 'VALID', dimension_numbers=cpu.NHWC)
+    return y + jnp.tile(bias.reshape(1, 2, 2, -1), (1, *x.shape[1:3], 1))
 
 
 def max_pool(x: jax.Array) -> jax.Array:
-    """2x2 max pooling, `[B, H, W, C]` to `[B, H/2, W/2, C]`.
-
-    The maximum of strided slices: the gradient of `nn.max_pool` is a slow select-and-scatter.
-    """
-    x = jnp.maximum(x[:, ::2], x[:, 1::2])
-    return jnp.maximum(x[:, :, ::2], x[:, :, 1::2])
+    """2x2 max pooling, `[B, H, W, C]` to `[B, H/2, W/2, C]`."""
+    return jax.lax.platform_dependent(x, cpu=cpu.max_pool, default=lambda x: nn.max_pool(x, (2, 2), (2, 2)))
 
 
 def bilinear_upsample(x: jax.Array) -> jax.Array:
-    """Bilinear interpolation, `[B, H, W, C]` to `[B, 2H, 2W, C]`, pixel centres aligned.
+    """Bilinear interpolation, `[B, H, W, C]` to `[B, 2H, 2W, C]`, with half-pixel centres."""
+    b, h, w, c = x.shape
+    return jax.lax.platform_dependent(x, cpu=cpu.bilinear_upsample, default=lambda x: jax.image.resize(
+        x, (b, 2 * h, 2 * w, c), 'bilinear'))
 
-    As `jax.image.resize(..., 'bilinear')`, by weighted sums of neighbours along each axis.
+
+def conv(images: jax.Array, kernel: jax.Array, window_strides, padding, **options) -> jax.Array:
+    """`jax.lax.conv_general_dilated` as `nn.Conv` calls it, for its `conv_general_dilated_cls`.
+
+    With the forms for CPU it is differentiable once, in reverse mode only.
     """
-    for axis in (1, 2):
-        size = x.shape[axis]
-        before = jax.lax.slice_in_dim(x, 0, size - 1, axis=axis)
-        after = jax.lax.slice_in_dim(x, 1, size, axis=axis)
-        first = jax.lax.slice_in_dim(x, 0, 1, axis=axis)
-        last = jax.lax.slice_in_dim(x, size - 1, size, axis=axis)
-        even = jnp.concatenate([first, 0.25 * before + 0.75 * after], axis=axis)
-        odd = jnp.concatenate([0.75 * before + 0.25 * after, last], axis=axis)
-        shape = x.shape[:axis] + (2 * size,) + x.shape[axis + 1:]
-        x = jnp.stack([even, odd], axis=axis + 1).reshape(shape)
-    return x
+    plain = functools.partial(jax.lax.conv_general_dilated, window_strides=window_strides, padding=padding, **options)
+    if tuple(window_strides) == (1, 1) and padding == 'SAME' and options == PLAIN and cpu.suits_conv(images, kernel):
+        return jax.lax.platform_dependent(images, kernel, cpu=cpu.conv, default=plain)
+    return plain(images, kernel)
+
+
+PLAIN = {'lhs_dilation': (1, 1), 'rhs_dilation': (1, 1), 'feature_group_count': 1, 'precision': None,
+         'dimension_numbers': jax.lax.conv_dimension_numbers((1,) * 4, (1,) * 4, cpu.NHWC)}

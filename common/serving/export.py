@@ -51,8 +51,9 @@ def describe(predictor: Predictor) -> dict[str, Any]:
     """What goes in and comes out, for people and for programs."""
     task = predictor.task
     return {
-        'task': task.config.task, 'data': task.config.data.name, 'step': predictor.step,
-        'classes': task.classes, 'takes_labels': task.takes_labels,
+        'name': predictor.name, 'title': task.title, 'task': task.config.task, 'data': task.config.data.name,
+        'step': predictor.step, 'num_epochs': task.config.num_epochs,
+        'classes': task.classes, 'colors': task.colors, 'takes_labels': task.takes_labels,
         'image_size': task.config.data.image_size, 'channels': task.channels,
         'predict': ' '.join(task.predict.__doc__.split()),
     }

@@ -27,10 +27,11 @@ class Predictor:
         task: the task that was trained.
         variables: its averaged parameters and statistics, on one device.
         step: how many steps it was trained.
+        name: the name of its work directory, where it has one.
     """
 
-    def __init__(self, task, variables, step: int):
-        self.task, self.variables, self.step = task, variables, step
+    def __init__(self, task, variables, step: int, name: str = ''):
+        self.task, self.variables, self.step, self.name = task, variables, step, name
         self.compiled = jax.jit(task.predict)
 
     def __call__(self, pictures: Sequence, labels: Sequence[int] | None = None) -> np.ndarray:
@@ -105,7 +106,8 @@ def load(workdir: str | pathlib.Path, make_task: Callable) -> Predictor:
     workdir = pathlib.Path(workdir)
     task = make_task(workdir_lib.load_config(workdir))
     variables, step = restore(task, workdir, Devices())
-    return Predictor(task, jax.device_put(jax.tree.map(np.asarray, variables)), step)  # On one device.
+    variables = jax.device_put(jax.tree.map(np.asarray, variables))  # On one device.
+    return Predictor(task, variables, step, workdir.resolve().name)
 
 
 def choose_labels(task, names: list[str]) -> list[int]:

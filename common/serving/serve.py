@@ -1,11 +1,14 @@
-"""A local web page to try a trained model: drop a picture or draw one, and see what becomes of it."""
+"""A local web page that tries a trained model: a picture is chosen or drawn there, and the prediction is shown."""
 
 import base64
 import io
 import logging
 import pathlib
+import re
 import socket
 import threading
+
+from PIL import Image
 
 from common.data.images import Unreadable, read
 from common.errors import UserError
@@ -14,10 +17,12 @@ from common.serving.predict import Predictor, choose_labels
 
 PAGE = pathlib.Path(__file__).with_name('serve.html')
 LARGEST = 50 * 2 ** 20  # Bytes of an upload.
+SCREEN = 1280  # The longer side of an overlay, in pixels.
+OWN_HOSTS = re.compile(r'(localhost|127\.0\.0\.1|\[::1\])(:\d+)?')
 
 
 def make_app(predictor: Predictor):
-    """The page at /, what the model is at /model, and what it makes of a posted picture at /predict.
+    """The Flask application: the page at /, the model's description at /model, predictions at /predict.
 
     Raises:
         UserError: Flask is not installed.
@@ -29,7 +34,13 @@ def make_app(predictor: Predictor):
     app = flask.Flask(__name__)
     app.config['MAX_CONTENT_LENGTH'] = LARGEST
     labels = choose_labels(predictor.task, [])
-    one_by_one = threading.Lock()
+    one_by_one = threading.Lock()  # Large photos take much memory.
+
+    @app.before_request
+    def refuse_foreign_hosts():
+        # A foreign site can let its own name point to this machine (DNS rebinding) and would then read the answers.
+        if not OWN_HOSTS.fullmatch(flask.request.headers.get('Host', '')):
+            return {'error': 'The Host header is foreign: open the page as localhost or 127.0.0.1.'}, 403
 
     @app.get('/')
     def page():
@@ -47,22 +58,27 @@ def make_app(predictor: Predictor):
                 (images, record), = predictor.present([picture], labels)
         except Unreadable as error:
             return {'error': f'This picture cannot be read: {error}.'}, 400
-        return {'images': {kind: data_url(image) for kind, image in images.items()}, 'record': record}
+        return {'images': {kind: data_url(kind, image) for kind, image in images.items()}, 'record': record}
 
     return app
 
 
-def data_url(image) -> str:
-    """An image as a PNG that a page can hold."""
+def data_url(kind: str, image: Image.Image) -> str:
+    """An image as a URL that holds it: the overlay as a JPEG that fits a screen, all others exact, as PNG."""
     file = io.BytesIO()
-    image.save(file, 'PNG', compress_level=1)
-    return f'data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}'
+    if kind == 'overlay':
+        image.thumbnail((SCREEN, SCREEN), reducing_gap=2)
+        image.save(file, 'JPEG', quality=85)
+    else:
+        image.save(file, 'PNG', compress_level=3)
+    mime = Image.MIME['JPEG' if kind == 'overlay' else 'PNG']
+    return f'data:{mime};base64,{base64.b64encode(file.getvalue()).decode()}'
 
 
-def serve(predictor: Predictor, port: int) -> None:
-    """Serves this machine alone, until Ctrl-C. Raises UserError where Flask is missing or the port taken."""
+def make_server(predictor: Predictor, port: int):
+    """A server that listens on this machine alone. Raises UserError where Flask is missing or the port is taken."""
     app = make_app(predictor)
-    from werkzeug.serving import make_server  # Comes with Flask.
+    from werkzeug import serving  # Comes with Flask.
     logging.getLogger('werkzeug').setLevel(logging.ERROR)  # Else a line for each request.
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -71,6 +87,11 @@ def serve(predictor: Predictor, port: int) -> None:
         except (OSError, OverflowError) as error:
             raise UserError(f'port {port} cannot be used ({error}); choose another --port') from error
         listener.listen()
-        server = make_server('127.0.0.1', port, app, threaded=True, fd=listener.fileno())
-        print(f'open http://127.0.0.1:{server.port} in a browser; Ctrl-C ends it', flush=True)
-        server.serve_forever()
+        return serving.make_server('127.0.0.1', port, app, threaded=True, fd=listener.fileno())
+
+
+def serve(predictor: Predictor, port: int) -> None:
+    """Serves the page until Ctrl-C. Raises what `make_server` raises."""
+    server = make_server(predictor, port)
+    print(f'open http://127.0.0.1:{server.port} in a browser; Ctrl-C ends it', flush=True)
+    server.serve_forever()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from common.augment import (
+    cut_out,
     random_color,
     random_noise,
     random_sampling,
@@ -136,3 +137,14 @@ def test_noise_is_gaussian_of_a_strength_drawn_for_each_image():
     assert np.mean(strengths) == pytest.approx(0.125, abs=0.01)
     scaled = noise / strengths[:, None, None, None]
     assert np.mean(scaled ** 4) == pytest.approx(3, abs=0.05)  # A Gaussian's kurtosis.
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_cut_out_blanks_one_square(seed):
+    image = jnp.ones((16, 16, 3))
+    cut = np.asarray(cut_out(jax.random.key(seed), image, 0.5))
+    rows, columns = (np.flatnonzero((cut[..., 0] == 0.5).any(axis)) for axis in (1, 0))
+    assert (cut[np.ix_(rows, columns)] == 0.5).all() and (cut == 0.5).sum() == 3 * len(rows) * len(columns)
+    for places in (rows, columns):  # Up to half the side, contiguous; cut off at the border.
+        assert 4 <= len(places) <= 8 and np.ptp(places) == len(places) - 1
+        assert len(places) == 8 or {0, 15} & {*places}

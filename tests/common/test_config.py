@@ -70,8 +70,8 @@ def test_config_traces(file, variant, untrained):
 
 
 @pytest.mark.parametrize('file, values', [
-    ('vae_cifar10', {'model.encoder': 'resnet34'}), ('classifier_cifar10', {'model.encoder': 'resnet34'}),
-    ('vae_cifar10', {'dtype': 'bfloat16'}), ('unet_strconv_ups_dice', {'dtype': 'bfloat16'}),
+    ('classifier_cifar10', {'augment.attack': 1.0}), ('vae_cifar10', {'dtype': 'bfloat16'}),
+    ('unet_strconv_ups_dice', {'dtype': 'bfloat16'}),
     ('vae_mnist', {'reconstruct_wrong': True, 'swap_weight': 0.0, 'show.scale': 0.0, 'show.shift': 0.0,
                    'show.noise': 0.0}),
     ('classifier_mnist', {'augment.cut_out': 0.25, 'label_smoothing': 0.1})])

@@ -1,4 +1,8 @@
-"""Fast layers against the plain ones."""
+"""Layers compute one function on all platforms: on a CPU in forms of their own, elsewhere in those of Flax and lax."""
+
+from collections import Counter
+import functools
+import re
 
 import flax.linen as nn
 import jax
@@ -6,87 +10,150 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common.layers.blocks import Mode, TransposedConv, bilinear_upsample, conv_norm, max_pool, product
+from common.layers import blocks
+
+flax_max_pool = functools.partial(nn.max_pool, window_shape=(2, 2), strides=(2, 2))
+CONVOLUTIONS = [(1, 8, 3, 6), (16, 3, 5, 6), (17, 16, 3, 6), (16, 3, 3, 7), (8, 16, 1, 6)]
+# Inputs, outputs, side of the kernel, width of the images.
 
 
-@pytest.fixture
-def images():
-    return jnp.asarray(np.random.default_rng(0).normal(2, 3, (8, 4, 6, 5)), jnp.float32)
+def draw(*shape, dtype=jnp.float32):
+    return jnp.asarray(np.random.default_rng(sum(shape)).normal(size=shape), dtype)
 
 
-def assert_same_function(one, other, x, **tolerance):
-    """Compares outputs, and gradients with respect to `x` of a random weighting of the outputs."""
-    (output, backward), (expected, expected_backward) = jax.vjp(one, x), jax.vjp(other, x)
-    weights = jax.random.normal(jax.random.key(1), output.shape)
-    np.testing.assert_allclose(output, expected, **tolerance)
-    np.testing.assert_allclose(backward(weights)[0], expected_backward(weights)[0], **tolerance)
+def resize(x):
+    return jax.image.resize(x, (x.shape[0], 2 * x.shape[1], 2 * x.shape[2], x.shape[3]), 'bilinear')
 
 
-def test_max_pool_equals_flax(images):
-    assert_same_function(max_pool, lambda x: nn.max_pool(x, (2, 2), (2, 2)), images)
+def conv(form):
+    return lambda images, kernel: form(images, kernel, (1, 1), 'SAME', **blocks.PLAIN)
 
 
-def test_bilinear_upsample_equals_jax_image_resize(images):
-    assert_same_function(bilinear_upsample, lambda x: jax.image.resize(x, (8, 8, 12, 5), 'bilinear'), images,
-                         rtol=1e-5, atol=1e-5)
+def value_and_gradients(function, *arrays):
+    """The value, and the gradients of a random weighting of it."""
+    @jax.jit
+    def compiled(*arrays):
+        value, backward = jax.vjp(function, *arrays)
+        return value, *backward(draw(*value.shape, dtype=value.dtype))
+
+    return compiled(*arrays)
 
 
-def test_transposed_conv_equals_flax(images):
-    layer = TransposedConv(3, jnp.float32)
-    params = layer.init(jax.random.key(0), images)['params']
-    (name, dense), = params.items()
-    bias = np.array([0.5, -1, 2], np.float32)
-    params = {name: {'kernel': dense['kernel'], 'bias': np.tile(bias, 4)}}
-    # [in, 4 F] to [2, 2, in, F]; flax convolves, so its kernel runs backwards.
+def assert_same(found, expected, tolerance=1e-4):
+    for one, other in zip(found, expected, strict=True):
+        one, other = (np.asarray(x, np.float32) for x in (one, other))
+        np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance * np.abs(other).max())
+
+
+def flax_conv(form):
+    layer = nn.Conv(2, (3, 3), use_bias=False, conv_general_dilated_cls=form)
+    return lambda images, kernel: layer.apply({'params': {'kernel': kernel}}, images)
+
+
+def transposed_conv(x, kernel, bias):
+    layer = blocks.TransposedConv(len(bias) // 4)
+    return layer.apply({'params': {'Dense_0': {'kernel': kernel, 'bias': bias}}}, x)
+
+
+LAYERS = {'max_pool': (blocks.max_pool, flax_max_pool, [(8, 4, 6, 5)]),
+          'bilinear_upsample': (blocks.bilinear_upsample, resize, [(8, 4, 6, 5)]),
+          'transposed_conv': (transposed_conv, blocks.plain_transposed_conv, [(8, 4, 6, 5), (5, 12), (12,)]),
+          'conv': (flax_conv(lambda: blocks.conv), flax_conv(None), [(2, 4, 6, 8), (3, 3, 8, 2)])}
+
+
+@pytest.mark.parametrize('name', LAYERS)
+def test_layers_have_the_values_and_gradients_of_plain_ones(name):
+    layer, plain, shapes = LAYERS[name]
+    arrays = [draw(*shape) for shape in shapes]
+    assert_same(*(value_and_gradients(function, *arrays) for function in (layer, plain)))
+
+
+@pytest.mark.parametrize('name', LAYERS)
+def test_programs_for_accelerators_are_those_of_plain_layers(name):
+    """Reads lowered programs: without an accelerator nothing else shows which form it would run."""
+    layer, plain, shapes = LAYERS[name]
+
+    def operations(function, platform):
+        program = jax.jit(functools.partial(value_and_gradients, function)).trace(*(draw(*shape) for shape in shapes))
+        found = re.findall(r'= "?stablehlo\.(\w+)', program.lower(lowering_platforms=(platform,)).as_text())
+        return Counter(name for name in found if name not in ('case', 'constant', 'broadcast_in_dim'))  # Of the choice.
+
+    assert operations(layer, 'tpu') == operations(plain, 'tpu')
+    assert operations(layer, 'cuda') == operations(plain, 'cuda')
+    assert operations(layer, 'cpu') != operations(plain, 'cpu')
+
+
+def test_transposed_conv_is_that_of_flax_where_the_biases_of_a_block_agree():
+    x, bias, layer = draw(2, 4, 6, 5), np.array([0.5, -1, 2], np.float32), blocks.TransposedConv(3)
+    (name, dense), = layer.init(jax.random.key(0), x)['params'].items()
+    assert name == 'Dense_0'  # As in checkpoints.
     kernel = dense['kernel'].reshape(5, 2, 2, 3).transpose(1, 2, 0, 3)[::-1, ::-1]
-    assert_same_function(
-        lambda x: layer.apply({'params': params}, x),
-        lambda x: nn.ConvTranspose(3, (2, 2), (2, 2)).apply({'params': {'kernel': kernel, 'bias': bias}}, x),
-        images, rtol=1e-5, atol=1e-5)
+    found = layer.apply({'params': {name: {'kernel': dense['kernel'], 'bias': np.tile(bias, 4)}}}, x)
+    expected = nn.ConvTranspose(3, (2, 2), (2, 2)).apply({'params': {'kernel': kernel, 'bias': bias}}, x)
+    assert_same([found], [expected])
 
 
-@pytest.mark.parametrize('dtype, tolerance', [(jnp.float32, 1e-5), (jnp.bfloat16, 2e-2)])
-def test_product_has_the_gradients_of_flax(images, dtype, tolerance):
-    params = nn.Dense(3).init(jax.random.key(0), images)
-    found, expected = (jax.grad(lambda params, x, dense=dense: (dense.apply(params, x) ** 2).sum(), argnums=(0, 1))(
-        params, images) for dense in (nn.Dense(3, dtype=dtype, dot_general=product), nn.Dense(3)))
-    jax.tree.map(lambda found, expected: np.testing.assert_allclose(
-        found, expected, rtol=tolerance, atol=tolerance * np.abs(expected).max()), found, expected)
+def test_transposed_conv_has_the_parameters_of_a_dense_layer():
+    x = draw(2, 4, 6, 5)
+
+    class Dense(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(12)(x)
+
+    jax.tree.map(np.testing.assert_array_equal, *(
+        layer.init(jax.random.key(0), x) for layer in (blocks.TransposedConv(3), Dense())))
 
 
-def test_product_refuses_others(images):
-    kernel = jnp.ones((5, 3))
-    with pytest.raises(ValueError, match='not for dimensions'):
-        product(images, kernel, (((0,), (0,)), ((), ())))
-    with pytest.raises(ValueError, match='precision highest'):
-        product(images, kernel, precision='highest')
+@pytest.mark.parametrize('inputs, outputs, side, width', CONVOLUTIONS)
+def test_conv_has_the_values_and_gradients_of_lax(inputs, outputs, side, width):
+    arrays = draw(2, 5, width, inputs), draw(side, side, inputs, outputs)
+    assert_same(*(value_and_gradients(conv(form), *arrays) for form in (blocks.conv, jax.lax.conv_general_dilated)))
 
 
-class Layer(nn.Module):
-    features: int
-    kernel: int = 3
-    stride: int = 1
+@pytest.mark.parametrize('inputs, outputs, side, width', CONVOLUTIONS[:3])
+def test_conv_in_bfloat16_is_as_exact_as_that_of_lax(inputs, outputs, side, width):
+    arrays = [draw(2, 5, width, inputs, dtype=jnp.bfloat16), draw(side, side, inputs, outputs, dtype=jnp.bfloat16)]
+    found = value_and_gradients(conv(blocks.conv), *arrays)
+    assert all(x.dtype == jnp.bfloat16 for x in found)
+    expected = value_and_gradients(conv(jax.lax.conv_general_dilated), *(x.astype(jnp.float32) for x in arrays))
+    assert_same(found, expected, 2e-2)
+
+
+@pytest.mark.parametrize('options', [{'window_strides': (2, 2)}, {'padding': 'VALID'}, {'rhs_dilation': (2, 2)}])
+def test_conv_leaves_other_options_to_lax(options):
+    arrays = draw(2, 6, 6, 4), draw(3, 3, 4, 2)
+    options = {'window_strides': (1, 1), 'padding': 'SAME', **blocks.PLAIN} | options
+    np.testing.assert_array_equal(*(form(*arrays, **options) for form in (blocks.conv, jax.lax.conv_general_dilated)))
+
+
+class Net(nn.Module):
+    """All layers that have a form for CPU, in it."""
 
     @nn.compact
     def __call__(self, x):
-        return conv_norm(x, self.features, Mode(train=False), self.kernel, self.stride)
+        mode = blocks.Mode(train=False)
+        x = blocks.max_pool(blocks.conv_norm_relu(x, 16, mode))
+        x = blocks.bilinear_upsample(blocks.conv_norm_relu(x, 4, mode))
+        return blocks.TransposedConv(3)(x)
 
 
-@pytest.mark.parametrize('layer, own', [(TransposedConv(3), 'matrix_product'), (Layer(3), 'same_size')])
-def test_layers_are_computed_by_our_own_forms(images, layer, own):
-    variables = layer.init(jax.random.key(0), images)
-    assert f'name={own}' in str(jax.make_jaxpr(layer.apply)(variables, images))
+def test_layers_work_mapped_over_devices_and_examples():
+    net, images = Net(), draw(4, 2, 8, 8, 1)
+    variables = jax.jit(net.init)(jax.random.key(0), images[0])
+
+    def gradients(variables, images):
+        return jax.lax.pmean(jax.grad(lambda v: jnp.mean(net.apply(v, images) ** 2))(variables), 'batch')
+
+    results = [jax.jit(mapped(gradients, axis_name='batch', in_axes=(None, 0), out_axes=None))(variables, images)
+               for mapped in (jax.pmap, jax.vmap)]
+    whole = jax.jit(jax.grad(lambda v: jnp.mean(net.apply(v, images.reshape(8, 8, 8, 1)) ** 2)))(variables)
+    for result in results:
+        assert_same(jax.tree.leaves(result), jax.tree.leaves(whole))
 
 
-@pytest.mark.parametrize('features, kernel, stride', [(3, 3, 1), (3, 1, 1), (7, 3, 1), (3, 3, 2)])
-def test_convolution_has_the_gradients_of_flax(images, features, kernel, stride):
-    layer, plain = Layer(features, kernel, stride), nn.Conv(features, (kernel, kernel), stride, use_bias=False)
-    variables = layer.init(jax.random.key(0), images)
-
-    def ours(weights):
-        return layer.apply(variables | {'params': variables['params'] | {'Conv_0': {'kernel': weights}}}, images)
-
-    def flax(weights):
-        return plain.apply({'params': {'kernel': weights}}, images) / np.float32(np.sqrt(1 + 1e-5))
-
-    assert_same_function(ours, flax, variables['params']['Conv_0']['kernel'], rtol=1e-4, atol=1e-4)
+def test_layers_run_from_a_program_for_several_platforms():
+    net, images = Net(), draw(2, 8, 8, 1)
+    variables = jax.jit(net.init)(jax.random.key(0), images)
+    program = jax.export.export(jax.jit(net.apply), platforms=('tpu', 'cuda', 'cpu'))(variables, images)
+    assert_same([program.call(variables, images)], [jax.jit(net.apply)(variables, images)], 1e-6)

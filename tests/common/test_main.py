@@ -14,6 +14,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from common import cli
+from configs import unet_mp_tr_ce
 import main
 
 ROOT = pathlib.Path(main.__file__).parent
@@ -79,7 +80,9 @@ def other_run(tmp_path):
     """A work directory that belongs to a configuration of its own."""
     folder = tmp_path / 'other'
     (folder / 'checkpoints' / '7').mkdir(parents=True)
-    (folder / 'config.json').write_text('{"task": "unet", "seed": 5}')
+    config = unet_mp_tr_ce.get_config('demo')
+    config.seed = 5
+    (folder / 'config.json').write_text(config.to_json_best_effort())
     return folder
 
 

@@ -127,7 +127,7 @@ def test_what_is_no_finished_run_is_left_out_in_a_line_each(tmp_path, capsys):
     (foreign / 'config.json').write_text('{"task": "poetry"}')
     (odd / 'results.json').write_text('[1, 2]')
     stored = json.loads((old / 'config.json').read_text())
-    del stored['augment']
+    stored['model']['depth'] = 3  # Of another version.
     (old / 'config.json').write_text(json.dumps(stored))
     (tmp_path / 'notes.txt').write_text('hello')
     assert [run.name for run in read(*sorted(tmp_path.iterdir()))] == ['good']
@@ -140,6 +140,13 @@ def test_what_is_no_finished_run_is_left_out_in_a_line_each(tmp_path, capsys):
     with pytest.raises(UserError, match='no such work directories'):
         read()
     assert not capsys.readouterr().err
+
+
+def test_unknown_level_of_a_factor_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr('unet.task.DOWN', ('max_pool', 'strided_conv', 'average_pool'))
+    folders = make_run(tmp_path, 'a'), make_run(tmp_path, 'b', model__down='average_pool')
+    with pytest.raises(UserError, match="does not know model.down = 'average_pool'"):
+        report.write([*map(str, folders)], tmp_path / 'out', main.make_task)
 
 
 def test_unwritable_output_is_found_before_the_work(tmp_path, monkeypatch):
@@ -245,10 +252,14 @@ def test_vae_stands_beside_the_reference_with_what_a_wrong_label_does(tmp_path):
     results = {'split': 'test', 'num_examples': 10000, 'step': 9, 'finished': True, 'total': 650.0,
                'reconstruction': -610.0,
                'kl': 29.0, 'label_loss': 3.0, 'swap_accuracy/judge': 0.91, 'style/slant/kept': 0.8,
-               'style/slant/shuffled': 0.01}
+               'style/slant/shuffled': 0.01, 'swap/shared_change': 0.36, 'swap/shared_change/real': 0.05,
+               'swap/recall/real': 0.8712}
     workdir_lib.write_json(workdir / 'results.json', results)
     run, = read(workdir)
     text = '\n'.join(run.task.report(runs.entries([run])))
     assert cells_of(text, 'KL divergence') == [['KL divergence', '30', '29.00']]
     assert cells_of(text, 'wrong label: judge predicts it') == [['wrong label: judge predicts it', '91.0']]
     assert cells_of(text, 'slant') == [['slant', 'its original', '0.80'], ['slant', 'another image', '0.01']]
+    assert cells_of(text, 'shared change') == [['shared change', 'swaps', '0.36'],
+                                               ['shared change', 'real images instead', '0.05']]
+    assert ['recall', 'other real images', '0.87'] in cells_of(text, 'recall')

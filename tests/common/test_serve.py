@@ -1,4 +1,4 @@
-"""The web page's answers over HTTP."""
+"""What the page's server answers over HTTP."""
 
 import base64
 import io
@@ -28,7 +28,7 @@ def encoded(size=(40, 30), kind='PNG'):
 
 
 def decoded(url):
-    return Image.open(io.BytesIO(base64.b64decode(url.removeprefix('data:image/png;base64,'))))
+    return Image.open(io.BytesIO(base64.b64decode(re.sub('^data:image/(png|jpeg);base64,', '', url))))
 
 
 def test_photo_becomes_a_mask(unet):
@@ -36,6 +36,36 @@ def test_photo_becomes_a_mask(unet):
     answer = client.post('/predict', data=encoded(kind='WEBP')).get_json()
     assert decoded(answer['images']['mask']).size == decoded(answer['images']['overlay']).size == (40, 30)
     assert {*answer['record']['shares']} == {'pet', 'background', 'border'}
+
+
+def test_overlay_fits_a_screen_and_the_mask_keeps_every_pixel(unet):
+    picture = io.BytesIO()
+    Image.effect_noise((3000, 2250), 50).convert('RGB').save(picture, 'JPEG')
+    answer = serve.make_app(unet).test_client().post('/predict', data=picture.getvalue())
+    overlay, mask = (decoded(answer.get_json()['images'][kind]) for kind in ('overlay', 'mask'))
+    assert (overlay.format, overlay.size) == ('JPEG', (1280, 960))
+    assert (mask.format, mask.mode, mask.size) == ('PNG', 'P', (3000, 2250))
+    assert {*np.unique(mask)} <= {0, 1, 2}
+
+
+def test_description_names_the_run_and_the_colours_of_the_overlay(unet, vae_predictor, tmp_path):
+    model = serve.make_app(unet).test_client().get('/model').get_json()
+    assert model['name'] == tmp_path.name and (model['title'], model['data']) == ('U-Net', 'synthetic_pets')
+    assert (model['step'], model['num_epochs'], model['image_size']) == (7, 2, 16)
+    assert model['colors'] == {'pet': '#e67828', 'background': 'transparent', 'border': '#faf0c8'}
+    assert serve.make_app(vae_predictor).test_client().get('/model').get_json()['colors'] == {}
+
+
+def test_foreign_hosts_are_refused(unet):
+    client = serve.make_app(unet).test_client()
+    for host in ('localhost:8000', '127.0.0.1:8000', '[::1]:8000', 'localhost'):
+        assert client.get('/model', headers={'Host': host}).status_code == 200, host
+    for host in ('attacker.example', 'attacker.example:8000', 'localhost.attacker.example:8000', '192.168.0.7:8000',
+                 '127.0.0.1.attacker.example', 'localhost:8000@attacker.example'):
+        for method, path in (('GET', '/'), ('GET', '/model'), ('POST', '/predict'), ('GET', '/no')):
+            answer = client.open(path, method=method, headers={'Host': host}, data=encoded())
+            assert answer.status_code == 403, (host, path)
+            assert 'open the page as localhost' in answer.get_json()['error']
 
 
 def test_digit_becomes_every_label(vae_predictor):
@@ -55,7 +85,7 @@ def test_what_is_no_picture_is_said(unet, content):
 
 def test_page_needs_no_network(unet):
     page = serve.make_app(unet).test_client().get('/').get_data(as_text=True)
-    assert 'Drop a picture here' in page and not re.findall(r'https?://', page)
+    assert 'Drop, paste or choose a picture' in page and not re.findall(r'https?://', page)
 
 
 def test_missing_library_and_taken_port_are_said(unet, monkeypatch):

@@ -32,9 +32,9 @@ def flag(config=None, path=FILE, **overrides):
     return SimpleNamespace(config_filename=path, value=config, override_values=overrides)
 
 
-def fake_train(config, workdir):
+def fake_train(task, workdir):
     """Leaves what a finished run leaves."""
-    save(config, workdir)
+    save(task.config, workdir)
     workdir_lib.write_json(workdir / 'results.json', {'finished': True})
 
 
@@ -78,11 +78,11 @@ def test_any_configuration_can_be_swept():
 def test_finished_runs_are_skipped_and_others_done(config, tmp_path):
     done = []
 
-    def train(config, workdir):
+    def train(task, workdir):
         done.append(workdir.name)
         if len(done) == 3:
             raise Interrupted(4, signal.SIGTERM)
-        fake_train(config, workdir)
+        fake_train(task, workdir)
 
     configs = sweep.cells(config, AXES)
     with pytest.raises(Interrupted):
@@ -112,10 +112,10 @@ def test_mistake_in_the_last_run_shows_before_the_first(config, tmp_path, key, r
 
 
 def test_diverged_run_does_not_keep_the_others(config, tmp_path):
-    def train(config, workdir):
-        if config.loss == 'dice' and config.seed == 0:
+    def train(task, workdir):
+        if task.config.loss == 'dice' and task.config.seed == 0:
             raise Diverged('NaN')
-        fake_train(config, workdir)
+        fake_train(task, workdir)
 
     with pytest.raises(Diverged, match=r'1 of 4 runs diverged \(dice_seed0\)'):
         sweep.run(sweep.cells(config, AXES), tmp_path, main.make_task, train)

@@ -79,8 +79,7 @@ def test_run_that_keeps_to_its_copy_of_a_classifier_says_so(config, vae_runs, tm
     (tmp_path / 'checkpoints' / '1').mkdir(parents=True)
     init(config, tmp_path)
     assert capsys.readouterr().err.count('judge_workdir: the run keeps its copy') == 2
-    workdir_lib.use_local_copies(config, tmp_path)
-    assert config.judge_workdir == str(tmp_path / 'judge')
+    assert workdir_lib.use_local_copies(config, tmp_path).judge_workdir == str(tmp_path / 'judge')
 
 
 def test_run_whose_copy_of_a_classifier_is_gone_does_not_go_on_with_another(config, tmp_path):
@@ -105,5 +104,4 @@ def test_copy_of_a_classifier_that_is_not_whole_is_made_again(config, tmp_path, 
     shutil.copytree(vae_runs / 'classifier' / 'checkpoints', half / 'checkpoints')
     next((half / 'checkpoints').rglob('_METADATA')).unlink()
     init(config, tmp_path)
-    workdir_lib.use_local_copies(config, tmp_path)
-    assert VAETask(config).constants().keys() == {'frozen', 'judge'}
+    assert VAETask(workdir_lib.use_local_copies(config, tmp_path)).constants().keys() == {'frozen', 'judge'}

@@ -1,0 +1,134 @@
+"""Measures of swaps in the VAE's evaluation, and the classifier's attack in its training."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from common import data, evaluate
+from common.errors import UserError
+from common.parallel import Devices
+from configs import classifier_mnist, vae_mnist
+from tests.helpers import initial_of, train_steps
+from tests.vae.test_task import KEYS, draw_digits, shrunk, wilder
+from vae import attack, manifold, swaps
+from vae.classifier import ClassifierTask
+from vae.losses import label_nll
+from vae.task import VAETask
+
+EXAMPLES = {'train': 40, 'test': 101}
+
+
+@pytest.fixture(autouse=True)
+def tiny_data(monkeypatch):
+    """Test images enough for the nearest neighbours of half a label's."""
+    monkeypatch.setattr(data, 'load', lambda config, split, *_: draw_digits(split, EXAMPLES[split]))
+
+
+def vae_task(vae_runs, batch_size):
+    config = shrunk(
+        vae_mnist.get_config('demo'),
+        classifier_workdir=str(vae_runs / 'classifier'),
+        judge_workdir=str(vae_runs / 'judge'),
+        eval_batch_size=batch_size,
+    )
+    config.model.update({'decoder_width': 4, 'latent': 3})
+    return VAETask(config)
+
+
+def measured(vae_runs, batch_size, devices):
+    task = vae_task(vae_runs, batch_size)
+    variables, constants = initial_of(task)
+    evaluation = evaluate.Evaluation(task, Devices(jax.devices()[:devices]))
+    metrics = evaluation.metrics(wilder(variables), constants, lambda: None, 'test')
+    return {name.removeprefix('swap/'): value for name, value in metrics.items() if name.startswith('swap/')}
+
+
+@pytest.mark.parametrize('batch_size, devices', [(7, 1), (16, 4)])
+def test_measures_of_swaps_are_those_of_all_images_at_once(vae_runs, batch_size, devices):
+    task = vae_task(vae_runs, 8)
+    variables, constants = initial_of(task)
+    arrays = task.load('test')
+    pixels, labels = arrays['image'] / np.float32(255), arrays['label']
+    predict = jax.jit(task.predict)
+    images = np.stack([predict(wilder(variables), arrays['image'], jnp.full(101, given)) for given in range(10)])
+    place = np.arange(101)
+    given = (labels + 1 + place % 9) % 10
+
+    def features(images):
+        return np.asarray(task.classifiers['judge'].logits_and_maps(constants['judge'], images)[1].mean((1, 2)))
+
+    sums = jax.tree.map(np.asarray, swaps.batch_sums(images, pixels, labels, np.ones(101, bool)))
+    expected = swaps.metrics(sums) | manifold.metrics(
+        real=features(pixels),
+        reconstructed=features(images[labels, place]),
+        swapped=features(images[given, place]),
+        labels=labels,
+        given=given,
+        names=task.classes,
+    )
+    assert {'shared_change', 'kept', 'precision', 'precision/3', 'recall/real'} < set(expected)
+    assert measured(vae_runs, batch_size, devices) == pytest.approx(expected, abs=2e-3)
+
+
+def test_swaps_are_not_measured_on_the_training_split(vae_runs):
+    task = vae_task(vae_runs, 8)
+    variables, constants = initial_of(task)
+    metrics = evaluate.Evaluation(task, Devices(jax.devices()[:1])).metrics(variables, constants, lambda: None, 'train')
+    assert not [name for name in metrics if name.startswith('swap')]
+
+
+def classifier_task(radius):
+    config = shrunk(classifier_mnist.get_config('demo'))
+    config.augment.attack = radius
+    return ClassifierTask(config)
+
+
+def test_attack_of_a_classifier_raises_its_nll_within_the_radius():
+    task = classifier_task(0.5)
+    variables, _ = initial_of(task)
+    batch = {name: jnp.asarray(array[:8]) for name, array in task.load('train').items()} | {'index': jnp.arange(8)}
+    images = jax.jit(task.augment)(batch, KEYS)
+    attack_all = jax.jit(task.attacked)
+    attacked = attack_all(variables, images, batch, KEYS)
+    before, after = (label_nll(logits=task.logits(variables, x), labels=batch['label']) for x in (images, attacked))
+    assert jnp.all(after > before)
+    lengths = jnp.sqrt(jnp.sum(jnp.square(attacked - images), axis=(1, 2, 3)))
+    np.testing.assert_allclose(lengths, 0.5, atol=0.1)
+    backwards = attack_all(variables, images[::-1], jax.tree.map(lambda x: x[::-1], batch), KEYS)
+    np.testing.assert_allclose(backwards[::-1], attacked, atol=1e-6)
+
+
+def test_classifier_is_trained_on_attacked_images(monkeypatch):
+    expected = train_steps(classifier_task(0.0), 1)[2][0]['loss']
+    monkeypatch.setattr(attack, 'attacked', lambda nll, images, directions, radius: 0 * images)
+    assert train_steps(classifier_task(0.5), 1)[2][0]['loss'] != pytest.approx(expected, rel=1e-3)
+    monkeypatch.setattr(attack, 'attacked', lambda nll, images, directions, radius: images)
+    assert train_steps(classifier_task(0.5), 1)[2][0]['loss'] == pytest.approx(expected, rel=1e-6)
+    assert classifier_mnist.get_config().augment.attack == 0
+
+
+def test_classifier_without_attack_never_computes_one(monkeypatch):
+    monkeypatch.setattr(attack, 'attacked', None)
+    train_steps(classifier_task(0.0), 1)
+
+
+def test_means_add_their_losses_to_the_total_and_train(vae_runs):
+    task = vae_task(vae_runs, 8)
+    weights = {'adversaries.latent': 3.0, 'adversaries.swap': 5.0, 'cycle_weight': 0.5}
+    plain = train_steps(task, 1)[2][0]
+    task.config.update_from_flattened_dict(weights)
+    _, state, (line, after) = train_steps(task, 2)
+    losses = 'kl label_loss swap_loss adversary_loss denial_loss discriminator_loss realism_loss cycle_loss'.split()
+    assert line['total'] == pytest.approx(sum(line[name] for name in losses) - line['reconstruction'], rel=1e-5)
+    assert line['reconstruction'] == pytest.approx(plain['reconstruction'], rel=1e-6)
+    assert {'latent_adversary', 'discriminator'} < set(state.params)
+    assert line['cycle_loss'] > 0 and after['adversary_loss'] != line['adversary_loss']
+
+
+@pytest.mark.parametrize('name', ['cycle_weight', 'adversaries.swap'])
+def test_means_that_need_swaps_say_so(vae_runs, name):
+    config = vae_task(vae_runs, 8).config
+    config.update_from_flattened_dict({name: 1.0, 'swap_weight': 0.0})
+    with pytest.raises(UserError, match='set swap_weight above 0'):
+        VAETask(config)

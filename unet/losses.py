@@ -48,9 +48,12 @@ def dice(*, logits: jax.Array, labels: jax.Array, weights: Sequence[float] = (),
         probabilities = probabilities * (labels < logits.shape[-1])[..., None].astype(logits.dtype)
     overlap = jnp.sum(probabilities * targets, axis=(1, 2))
     size = jnp.sum(targets, axis=(1, 2))
-    coefficient = 2 * overlap / (jnp.sum(probabilities, axis=(1, 2)) + size)
+    total = jnp.sum(probabilities, axis=(1, 2)) + size
+    if ignores:  # An image may have no counted pixel.
+        total = jnp.maximum(total, 1e-6)
+    coefficient = 2 * overlap / total
     present = (size > 0).astype(logits.dtype)
-    if ignores:  # An image may have no class at all.
+    if ignores:
         coefficient = jnp.where(size > 0, coefficient, 0)
         found = jnp.sum(present, axis=-1)
         return jnp.where(found > 0, 1 - jnp.sum(coefficient, axis=-1) / jnp.maximum(found, 1), 0)

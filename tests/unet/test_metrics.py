@@ -1,4 +1,4 @@
-"""Segmentation metrics against plain counting."""
+"""Segmentation metrics, compared with counting in plain Python."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +21,7 @@ def strict_confusion_matrix(labels, predictions, valid):
 
 
 @given(labels=MASKS, predictions=MASKS, valid=arrays(bool, 3))
-def test_confusion_matrix_counts_the_pixels_of_valid_examples(labels, predictions, valid):
+def test_confusion_matrix_counts_only_valid_examples(labels, predictions, valid):
     expected = np.zeros((3, 3), int)
     for true, predicted in zip(labels[valid].flat, predictions[valid].flat, strict=True):
         expected[true, predicted] += 1
@@ -31,7 +31,7 @@ def test_confusion_matrix_counts_the_pixels_of_valid_examples(labels, prediction
 
 
 @given(labels=MASKS, predictions=MASKS)
-def test_summary_equals_sets_of_pixels(labels, predictions):
+def test_summary_equals_metrics_of_pixel_sets(labels, predictions):
     summary = summarize(strict_confusion_matrix(labels, predictions, np.ones(3, bool)))
     iou, dice = {}, {}
     for i, name in enumerate(CLASSES):
@@ -47,13 +47,13 @@ def test_summary_equals_sets_of_pixels(labels, predictions):
     assert summary == pytest.approx(expected, nan_ok=True)
 
 
-def test_absent_class_is_nan_and_not_in_the_mean():
+def test_absent_class_is_nan_and_left_out_of_the_mean():
     summary = summarize(np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]]))
     assert np.isnan(summary['iou/border']) and np.isnan(summary['dice/border'])
     assert summary['mean_iou'] == pytest.approx((3 / 4 + 4 / 5) / 2)
 
 
-def test_background_everywhere_scores_its_share():
+def test_predicting_only_background_scores_its_share():
     labels = np.random.default_rng(0).choice(3, (4, 8, 8), p=[0.3, 0.6, 0.1])
     summary = summarize(strict_confusion_matrix(labels, np.ones_like(labels), np.ones(4, bool)))
     share = np.mean(labels == CLASSES.index('background'))
@@ -61,7 +61,7 @@ def test_background_everywhere_scores_its_share():
     assert summary['mean_iou'] == pytest.approx(share / 3)
 
 
-def test_more_pixels_than_float32_can_count_are_counted():
+def test_more_pixels_than_float32_can_count_are_summed_exactly():
     totals, one = None, {'confusion': np.eye(3, dtype=np.int32)}
     for sums in ({'confusion': np.full((3, 3), 2 ** 24, np.int32)}, one, None, one, one):
         totals = add(totals, sums)

@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo lint test soak bench clean
+.PHONY: demo lint test soak bench accelerators clean
 
 demo: .venv/ready  ## Train a U-Net and a VAE on synthetic data and evaluate their checkpoints.
 	$(BIN)/python main.py --config=configs/unet_mp_tr_ce.py:demo
@@ -26,6 +26,9 @@ bench: .venv/ready-bench  ## Compare the speed with PyTorch, after a check that 
 	$(BIN)/python -m pytest -q benchmarks
 	$(BIN)/python -m benchmarks.bench $(BENCH)
 
+accelerators: .venv-accelerators/ready  ## What the compilers of TPU and CUDA estimate; neither needs the hardware.
+	.venv-accelerators/bin/python -m benchmarks.accelerators $(ACCELERATORS)
+
 clean:  ## Remove the demo's runs.
 	rm -rf runs/*_demo
 
@@ -41,4 +44,9 @@ clean:  ## Remove the demo's runs.
 
 .venv/ready-bench: .venv/ready benchmarks/requirements.txt
 	$(BIN)/pip install --quiet -r benchmarks/requirements.txt
+	touch $@
+
+.venv-accelerators/ready: requirements.txt benchmarks/requirements-accelerators.txt
+	$(PYTHON) -m venv .venv-accelerators
+	.venv-accelerators/bin/pip install --quiet -r benchmarks/requirements-accelerators.txt
 	touch $@

@@ -32,6 +32,11 @@ def get_config(variant: str = '') -> ConfigDict:
         'wrong_label_rate': 0.1,  # Share of training images that get one of the other labels.
         'label_weight': 100.0,  # Weight of the frozen classifier's NLL of the given label.
         'swap_weight': 100.0,  # Weight of the NLL of a second, always wrong label; 0 disables it.
+        'cycle_weight': 0.0,  # Of the NLL of the original as the swap of its swap.
+        'adversaries': {  # Weights of the VAE's losses against networks that are trained with it.
+            'latent': 0.0,  # One predicts the label from mu without its embedding.
+            'swap': 0.0,  # One tells swaps to a label from reconstructions of images that have it.
+        },
         'reconstruct_wrong': False,  # Whether images with a wrong label are reconstructed too.
         'importance_samples': 0,  # For the importance-weighted bound in evaluation; 0 disables it.
         'classifier_workdir': f'runs/classifier_mnist{suffix}',

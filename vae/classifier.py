@@ -96,10 +96,9 @@ class ClassifierTask(Task):
         """Images `[B, S, S, C]` in `[0, 1]` to logits `[B, 10]`, in evaluation mode."""
         return self.model(train=False).apply(variables, standardize(images, self.config.data))
 
-    def logits_and_features(self, variables, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """As `logits`, and the features `[B, F]` under the linear head."""
-        return self.model(train=False).apply(variables, standardize(images, self.config.data),
-                                             method='logits_and_features')
+    def logits_and_maps(self, variables, images: jax.Array) -> Any:
+        """As `logits`, and the feature maps `[B, h, w, F]`, of which the linear head is given the mean."""
+        return self.model(train=False).apply(variables, standardize(images, self.config.data), method='logits_and_maps')
 
     @functools.cached_property
     def compiled_logits(self):

@@ -91,10 +91,10 @@ class Classifier(nn.Module):
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """Standardised images `[B, H, W, C]` to logits `[B, classes]`."""
-        return self.logits_and_features(images)[0]
+        return self.logits_and_maps(images)[0]
 
     @nn.compact
-    def logits_and_features(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Standardised images `[B, H, W, C]` to logits `[B, classes]`, and the features `[B, F]` under the head."""
-        features = jnp.mean(self.encoder(images).astype(jnp.float32), axis=(1, 2))
-        return nn.Dense(self.classes)(features), features
+    def logits_and_maps(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Standardised images `[B, H, W, C]` to logits `[B, classes]`, and feature maps `[B, h, w, F]`."""
+        maps = self.encoder(images).astype(jnp.float32)
+        return nn.Dense(self.classes)(jnp.mean(maps, axis=(1, 2))), maps

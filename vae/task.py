@@ -26,12 +26,15 @@ from common.task import Picture, Task, Variables
 from configs import vae_mnist
 from vae import data, figures, manifold, report, style
 from vae import swaps as swaps_lib
+from vae.adversaries import Adversaries
 from vae.classifier import ClassifierTask
 from vae.losses import gaussian_log_likelihood, kl_divergence, label_nll
 from vae.model import ConditionalVAE, build
 from vae.networks import DECODERS
 
 CLASSIFIERS = {'frozen': 'classifier_workdir', 'judge': 'judge_workdir'}  # Name in metrics and constants: config key.
+LOSSES = ('label_loss', 'swap_loss', 'adversary_loss', 'denial_loss', 'discriminator_loss', 'realism_loss',
+          'cycle_loss')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,9 +62,12 @@ class VAETask(Task):
         model = self.config.model
         if model.latent < 1 or model.decoder_width < 0 or model.decoder_width == 1:
             raise UserError('the model needs latent >= 1, and decoder_width >= 2 or 0 for that of the encoder')
-        for name in ('importance_samples', 'label_weight', 'swap_weight'):
+        augment.check_strengths('adversaries', self.config.adversaries)
+        for name in ('importance_samples', 'label_weight', 'swap_weight', 'cycle_weight'):
             if self.config[name] < 0:
                 raise UserError(f'{name} is {self.config[name]}; it must not be negative')
+        if (self.config.cycle_weight or self.config.adversaries.swap) and not self.config.swap_weight:
+            raise UserError('cycle_weight and adversaries.swap need the swaps of training; set swap_weight above 0')
         if not 0 <= self.config.wrong_label_rate <= 1:
             raise UserError(f'wrong_label_rate is {self.config.wrong_label_rate}; choose it in [0, 1]')
 
@@ -74,6 +80,10 @@ class VAETask(Task):
                             'architecture or seed')
         return tasks
 
+    @property
+    def adversaries(self) -> Adversaries:
+        return Adversaries(self.config.adversaries.latent, self.config.adversaries.swap, len(self.classes))
+
     def model(self, train: bool) -> ConditionalVAE:
         return build(self.config, self.channels, len(self.classes), Mode(train, jnp.dtype(self.config.dtype), AXIS))
 
@@ -84,8 +94,16 @@ class VAETask(Task):
 
     def init(self, key: jax.Array) -> Variables:
         size, channels = self.config.data.image_size, self.channels
-        return self.model(train=False).init(key, jnp.zeros((1, size, size, channels)), jnp.zeros((1, 1), jnp.int32),
-                                            jnp.zeros((1, self.config.model.latent)))
+        images, latents = jnp.zeros((1, size, size, channels)), jnp.zeros((1, self.config.model.latent))
+        variables = self.model(train=False).init(key, images, jnp.zeros((1, 1), jnp.int32), latents)
+        adversaries = self.adversaries.init(key, latents, functools.partial(self.empty_maps, images))
+        return variables | {'params': variables['params'] | adversaries}
+
+    def empty_maps(self, images: jax.Array) -> jax.Array:
+        """Zeros in the shape of the frozen classifier's feature maps."""
+        frozen = self.classifiers['frozen']
+        variables = jax.eval_shape(frozen.init, jax.random.key(0))
+        return jnp.zeros(jax.eval_shape(frozen.logits_and_maps, variables, images)[1].shape)
 
     def constants(self) -> dict[str, Any]:
         """The variables of the frozen classifier and of the judge."""
@@ -120,7 +138,7 @@ class VAETask(Task):
         (posteriors, means, log_scale), updates = self.model(train=True).apply(
             {'params': params, 'batch_stats': batch_stats}, images, stacked, self.noise(batch, keys),
             mutable=['batch_stats'])
-        nll = unstack(self.shown_nll(constants, means, stacked, batch, keys), labels)
+        nll, maps = (unstack(x, labels) for x in self.shown_nll(constants, means, stacked, batch, keys))
         posterior, mean = unstack((posteriors, means), labels)['given']
         terms = self.elbo_terms(images, posterior, mean, log_scale)
         # The target of a wrong label is not the original: then only the latent's size and the label count.
@@ -129,15 +147,31 @@ class VAETask(Task):
         terms['label_loss'] = self.config.label_weight * nll['given']
         if self.config.swap_weight:
             terms['swap_loss'] = self.config.swap_weight * nll['swap']
+        mu = posterior.mu - params['embed_mu']['embedding'][labels['given']]
+        terms |= self.adversaries.terms(params, mu=mu, maps=maps, labels=labels, true=batch['label'])
+        if self.config.cycle_weight:
+            cycled = self.cycled({'params': params, 'batch_stats': batch_stats}, means[-1], batch, keys)
+            terms['cycle_loss'] = -self.config.cycle_weight * self.log_likelihood(images, cycled, log_scale)
         total = objective(terms)
         sums = {name: jnp.sum(term) for name, term in (terms | {'total': total}).items()}
         return jnp.mean(total), (updates['batch_stats'], sums | {'examples': jnp.int32(len(total))})
 
-    def shown_nll(self, constants, images, labels, batch, keys: Keys) -> jax.Array:
-        """The frozen classifier's NLL `[K, B]` of labels `[K, B]` for images `[K, B, S, S, C]`, shown transformed."""
-        shown = self.transformed(images, batch, keys)
-        logits = self.classifiers['frozen'].logits(constants['frozen'], shown.reshape(-1, *images.shape[2:]))
-        return label_nll(logits=logits, labels=labels.reshape(-1)).reshape(labels.shape)
+    def shown_nll(self, constants, images, labels, batch, keys: Keys) -> tuple[jax.Array, jax.Array]:
+        """The frozen classifier's NLL `[K, B]` of labels `[K, B]` for images `[K, B, S, S, C]`, shown transformed.
+
+        Also its feature maps of them, `[K, B, h, w, F]`.
+        """
+        shown = self.transformed(images, batch, keys).reshape(-1, *images.shape[2:])
+        logits, maps = self.classifiers['frozen'].logits_and_maps(constants['frozen'], shown)
+        nll = label_nll(logits=logits, labels=labels.reshape(-1))
+        return nll.reshape(labels.shape), maps.reshape(*labels.shape, *maps.shape[1:])
+
+    def cycled(self, variables, swaps, batch, keys: Keys) -> jax.Array:
+        """Swaps `[B, S, S, C]` in `[0, 1]`, encoded and decoded under the true labels; statistics are not kept."""
+        (_, means, _), _ = self.model(train=True).apply(
+            variables, standardize(swaps, self.config.data), batch['label'][None], self.noise(batch, keys, 'cycle'),
+            mutable=['batch_stats'])
+        return means[0]
 
     def elbo_terms(self, images, posterior, mean, log_scale) -> dict[str, jax.Array]:
         """The two terms of the evidence lower bound, `[B]` each."""
@@ -250,8 +284,9 @@ class VAETask(Task):
         rows = jnp.arange(len(given))
         shown = {'real': batch['image'] / 255.0, 'reconstructed': images[batch['label'], rows],
                  'swapped': images[given, rows]}
-        features = {name: self.classifiers['judge'].logits_and_features(constants['judge'], pixels)[1]
-                    for name, pixels in shown.items()}
+        maps = {name: self.classifiers['judge'].logits_and_maps(constants['judge'], pixels)[1]
+                for name, pixels in shown.items()}
+        features = {name: jnp.mean(value, axis=(1, 2)) for name, value in maps.items()}
         return {**features, 'labels': batch['label'], 'given': given}
 
     def summarize(self, sums: dict[str, Any]) -> dict[str, float]:
@@ -260,7 +295,7 @@ class VAETask(Task):
         The terms add up to `total`. In training, an image that is not compared with its reconstruction counts as 0.
         """
         means = {name: float(sums[name] / sums['examples']) for name in
-                 ('total', 'reconstruction', 'kl', 'label_loss', 'swap_loss', 'mse', 'iw_bound') if name in sums}
+                 ('total', 'reconstruction', 'kl', *LOSSES, 'mse', 'iw_bound') if name in sums}
         metrics: dict[str, float] = {'loss': means['total']} | means
         if 'swaps' not in sums:
             return metrics
@@ -371,6 +406,6 @@ def unstack(tree, names: Iterable[str]) -> dict[str, Any]:
 
 
 def objective(terms: dict[str, jax.Array]) -> jax.Array:
-    """What training minimises, an example each: the negative evidence lower bound and the weighted label losses."""
-    total = -terms['reconstruction'] + terms['kl'] + terms['label_loss']
-    return total + terms['swap_loss'] if 'swap_loss' in terms else total
+    """What training minimises, an example each: the negative evidence lower bound and all losses."""
+    losses = (term for name, term in terms.items() if name != 'reconstruction')
+    return functools.reduce(operator.add, losses, -terms['reconstruction'])

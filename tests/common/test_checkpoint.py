@@ -89,7 +89,7 @@ def test_full_disk_keeps_earlier_checkpoints(tmp_path, items):
     """Simulates the full disk by a limit on the size of files, so that a write fails halfway."""
     save(tmp_path, items, 3)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with pytest.raises(UserError, match='cannot be written to .*make room and start again to go on from step 3'):
+    with pytest.raises(UserError, match='cannot be written to .*make room and start again to resume from step 3'):
         try:
             resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
             save(tmp_path, items, 7)

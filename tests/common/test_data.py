@@ -13,8 +13,8 @@ import tensorflow_datasets as tfds
 
 from common import data
 from common.errors import UserError
-from unet.task import FEATURES, decode_example
-from vae import classifier
+from unet.data import FEATURES, decode_example
+from vae import data as vae_data
 
 SIZES = st.integers(1, 30)
 
@@ -54,7 +54,7 @@ def test_resizing_invents_no_label_and_leaves_the_range_of_the_pixels(height, wi
 def test_label_out_of_range_names_the_example(label):
     image = np.zeros((4, 4, 1), np.uint8)
     with pytest.raises(UserError, match=f'seven has label {label}, not 0 to 9'):
-        classifier.decode_example({'image': image, 'label': label, 'id': b'seven'}, 4)
+        vae_data.decode_example({'image': image, 'label': label, 'id': b'seven'}, 4)
 
 
 class PetsWithATruncatedPhotograph(tfds.core.GeneratorBasedBuilder):

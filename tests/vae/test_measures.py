@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from common import data, evaluate
+from common.errors import UserError
 from common.parallel import Devices
 from configs import classifier_mnist, vae_mnist
 from tests.helpers import initial_of, train_steps
@@ -55,7 +56,7 @@ def test_measures_of_swaps_are_those_of_all_images_at_once(vae_runs, batch_size,
     given = (labels + 1 + place % 9) % 10
 
     def features(images):
-        return np.asarray(task.classifiers['judge'].logits_and_features(constants['judge'], images)[1])
+        return np.asarray(task.classifiers['judge'].logits_and_maps(constants['judge'], images)[1].mean((1, 2)))
 
     sums = jax.tree.map(np.asarray, swaps.batch_sums(images, pixels, labels, np.ones(101, bool)))
     expected = swaps.metrics(sums) | manifold.metrics(
@@ -110,3 +111,24 @@ def test_classifier_is_trained_on_attacked_images(monkeypatch):
 def test_classifier_without_attack_never_computes_one(monkeypatch):
     monkeypatch.setattr(attack, 'attacked', None)
     train_steps(classifier_task(0.0), 1)
+
+
+def test_means_add_their_losses_to_the_total_and_train(vae_runs):
+    task = vae_task(vae_runs, 8)
+    weights = {'adversaries.latent': 3.0, 'adversaries.swap': 5.0, 'cycle_weight': 0.5}
+    plain = train_steps(task, 1)[2][0]
+    task.config.update_from_flattened_dict(weights)
+    _, state, (line, after) = train_steps(task, 2)
+    losses = 'kl label_loss swap_loss adversary_loss denial_loss discriminator_loss realism_loss cycle_loss'.split()
+    assert line['total'] == pytest.approx(sum(line[name] for name in losses) - line['reconstruction'], rel=1e-5)
+    assert line['reconstruction'] == pytest.approx(plain['reconstruction'], rel=1e-6)
+    assert {'latent_adversary', 'discriminator'} < set(state.params)
+    assert line['cycle_loss'] > 0 and after['adversary_loss'] != line['adversary_loss']
+
+
+@pytest.mark.parametrize('name', ['cycle_weight', 'adversaries.swap'])
+def test_means_that_need_swaps_say_so(vae_runs, name):
+    config = vae_task(vae_runs, 8).config
+    config.update_from_flattened_dict({name: 1.0, 'swap_weight': 0.0})
+    with pytest.raises(UserError, match='set swap_weight above 0'):
+        VAETask(config)

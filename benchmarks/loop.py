@@ -13,7 +13,6 @@ from benchmarks import works
 from benchmarks.compare import commit
 from benchmarks.side import Side
 from common.errors import UserError
-from configs import unet_mp_tr_ce
 
 ROOT = pathlib.Path(__file__).parent.parent
 BATCH, LOG_EVERY = 16, 8  # Steps per window; an epoch of the synthetic pets has 32 steps.
@@ -25,9 +24,9 @@ def measure(rounds: int, seconds: float, quick: bool) -> dict[str, Any]:
 
     The bare step is timed for `seconds` before and after each run of the loop.
 
-    A start ends with the line of the first dispatch in metrics.jsonl. All starts find the data set prepared. The first
-    one decodes it and compiles. The second reuses the decoded data. The third also fills JAX's persistent cache, which
-    is off by default on a CPU, and the fourth uses it.
+    A start ends with the line of the first dispatch in metrics.jsonl. The first start draws the data and compiles. The
+    second reuses the decoded data. The third also fills JAX's persistent cache, which is off by default on a CPU, and
+    the fourth uses it.
     """
     width, size, epochs = (2, 16, 1) if quick else (16, 128, 3)
     work = works.unet(width, BATCH, size)
@@ -37,7 +36,7 @@ def measure(rounds: int, seconds: float, quick: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         options = [f'--config.model.width={width}', f'--config.data.image_size={size}',
-                   '--config.data.name=synthetic_pets', f'--config.data.dir={prepare(folder / "data")}',
+                   '--config.data.name=synthetic_pets',
                    f'--config.batch_size={BATCH}', '--config.eval_every_epochs=0',
                    f'--config.optimizer.name={work.config.optimizer.name}',
                    f'--config.steps_per_dispatch={work.config.steps_per_dispatch}']
@@ -55,16 +54,6 @@ def measure(rounds: int, seconds: float, quick: bool) -> dict[str, Any]:
             'bare_step': statistics.median(bare), 'loop': statistics.median(whole),
             'ratio': statistics.median(ratios), 'ratio_range': [min(ratios), max(ratios)],
             'first_start_seconds': starts[0], 'second_start_seconds': starts[1], 'compiled_start_seconds': starts[3]}
-
-
-def prepare(folder: pathlib.Path) -> pathlib.Path:
-    """Prepares the synthetic pets in `folder`, as their first use does; returns `folder`."""
-    from common import data  # Imports JAX, which other works import only in the processes of their sides.
-    from unet import synthetic  # noqa: F401  (the import registers it with TFDS)
-    config = unet_mp_tr_ce.get_config('demo').data
-    config.dir = str(folder)
-    data.prepared_builder(config)
-    return folder
 
 
 def launch(folder: pathlib.Path, run: str, options: list[str], with_cache: bool = False) -> subprocess.Popen:

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import measure, works
-from common import data
-from common.data import standardize
+from common.data import batches
+from common.data.images import standardize
 from common.evaluate import Evaluation
 from common.keys import Keys
 from common.parallel import Devices
@@ -80,7 +80,7 @@ class Ours:
         self.work = work
         self.task = (VAE if work.classifier else Segmentation)(work.config, work)
         devices = Devices(jax.devices()[:1])
-        self.trainer = Trainer(self.task, data.Feed(self.task.load('train'), devices), devices)
+        self.trainer = Trainer(self.task, batches.Feed(self.task.load('train'), devices), devices)
         self.evaluation = Evaluation(self.task, devices, self.trainer.feed)
         state, self.constants = self.trainer.init()
         self.initial = jax.tree.map(np.asarray, {'params': state.params, 'batch_stats': state.batch_stats})
@@ -134,7 +134,7 @@ class Ours:
     def first_batch(self) -> dict[str, np.ndarray]:
         """The examples of the first step; for a VAE also their `given` labels and `noise`."""
         config, feed = self.work.config, self.trainer.feed
-        index = data.batch_indices(config.seed, 0, config.batch_size, feed.size)
+        index = batches.batch_indices(config.seed, 0, config.batch_size, feed.size)
         batch = {name: np.asarray(array[index]) for name, array in feed.arrays.items()} | {'index': index}
         if self.work.classifier:
             keys = Keys(jax.random.key(config.seed), 0)

@@ -96,9 +96,10 @@ def usage_code(marker):
 
 def train_steps(task, steps, *, devices=None, dispatch=1):
     """Trains for `steps` steps; returns the trainer, the final state, and the summary of each dispatch."""
-    from common import data, parallel, train
+    from common import parallel, train
+    from common.data import batches
     devices = parallel.Devices(devices)
-    trainer = train.Trainer(task, data.Feed(task.load('train'), devices), devices)
+    trainer = train.Trainer(task, batches.Feed(task.load('train'), devices), devices)
     state, constants = devices.replicate(trainer.init())
     summaries = []
     for step in range(0, steps, dispatch):
@@ -129,10 +130,11 @@ def stopped_run(task, workdir, step):
 
 def saved_arrays(task, workdir):
     """All arrays of the latest checkpoint."""
-    from common import data, parallel, train
+    from common import parallel, train
     from common.checkpoint import Checkpoints
+    from common.data import batches
     devices = parallel.Devices()
-    trainer = train.Trainer(task, data.Feed(task.load('train'), devices), devices)
+    trainer = train.Trainer(task, batches.Feed(task.load('train'), devices), devices)
     template = train.to_items(devices.replicate(trainer.init()[0]))
     with Checkpoints(workdir) as checkpoints:
         return jax.tree.map(np.asarray, checkpoints.restore(template))

@@ -1,13 +1,16 @@
-"""Synthetic replacements of MNIST and CIFAR-10, drawn by code, which TFDS prepares in seconds without a network.
+"""Synthetic replacements of MNIST and CIFAR-10, drawn by code, without a network or TFDS.
 
 A drawing is a string of words. Each pair of figures in a word is a point (x, y) on a grid from 0 to 8 with y
 downwards. In the code, points are complex numbers x + iy: in grid units from the middle of the grid until a style
 places them, then in image widths.
 """
 
+import functools
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
-import tensorflow_datasets as tfds
+
+from common.data.source import DataSet, Drawn, Source
 
 SEED, FINE = 0, 3
 SPLITS = {'train': 2000, 'test': 500}
@@ -140,43 +143,25 @@ def example(draw, seed, split, index):
     return np.uint8(255 * np.clip(draw(rng, index % 10), 0, 1))
 
 
-class Drawn(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Images (height, width, channels) uint8 with labels, all ten equally often."""
-
-    VERSION = tfds.core.Version('1.0.0')
-    RELEASE_NOTES = {'1.0.0': 'First drawing.'}
-
-    def _describe(self, shape, names, **others):
-        """Description of a data set: images of `shape`, labels with `names`, and any other features."""
-        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict({
-            'image': tfds.features.Image(shape=shape, encoding_format='png'),
-            'label': tfds.features.ClassLabel(names=names), **others,
-        }), supervised_keys=('image', 'label'))
-
-    def _split_generators(self, dl_manager):
-        return {split: self._generate_examples(split) for split in SPLITS}
-
-    def _generate_examples(self, split):
-        for index in range(SPLITS[split]):
-            name = f'{split}_{index:05}'
-            found = {'id': name, 'label': index % 10,
-                     'image': example(self.DRAW, SEED, split, index)}
-            yield name, {key: found[key] for key in self.info.features}
+def stored(draw, split, index):
+    """An example with the features of `mnist` and `cifar10`: as many of each of the ten labels."""
+    return {'image': example(draw, SEED, split, index), 'label': index % 10, 'id': f'{split}_{index:05}'}
 
 
-class SyntheticDigits(Drawn):
-    """Handwritten digits, (28, 28, 1), with the features of `mnist`."""
+def data_set(name, draw, labels, channels, version=1):
+    """The images that `draw` makes; raise `version` when they change, so that decoded copies are left aside."""
+    return DataSet(name, {
+        split: Source(f'{name} ({split})', Drawn(functools.partial(stored, draw, split), count),
+                      (name, version, SEED, split, count))
+        for split, count in SPLITS.items()
+    }, tuple(labels), channels=channels)
 
-    DRAW = staticmethod(digit)
 
-    def _info(self):
-        return self._describe((28, 28, 1), list(DIGITS))
+def digits():
+    """Figures by many hands, (28, 28, 1)."""
+    return data_set('synthetic_digits', digit, DIGITS, 1)
 
 
-class SyntheticObjects(Drawn):
-    """Ten kinds of objects in random colours, (32, 32, 3), with the features of `cifar10`."""
-
-    DRAW = staticmethod(thing)
-
-    def _info(self):
-        return self._describe((32, 32, 3), list(OBJECTS), id=tfds.features.Text())
+def objects():
+    """Ten kinds of things in any colours, (32, 32, 3)."""
+    return data_set('synthetic_objects', thing, OBJECTS, 3)

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common import data, evaluate, train
+from common import evaluate, train
 from common import workdir as workdir_lib
+from common.data import batches
 from common.errors import Diverged, UserError
 from common.parallel import Devices
 from common.writers import read_metrics
@@ -153,7 +154,7 @@ def test_run_with_several_steps_per_dispatch_has_the_same_results(straight_run, 
     """As on an accelerator with too little memory for the data."""
     config.augment.update(growing)
     config.steps_per_dispatch = 2
-    monkeypatch.setattr(data, 'fits', lambda *_: False)
+    monkeypatch.setattr(batches, 'fits', lambda *_: False)
     workdir, results = straight_run
     found = train.train(make_tiny_task(config), tmp_path)
     assert evaluate.numbers(found) == pytest.approx(evaluate.numbers(results), rel=1e-3, abs=1e-3)

@@ -7,6 +7,7 @@ import pytest
 from scipy.special import log_softmax, softmax
 
 from unet.losses import LOSSES, cross_entropy, dice
+from unet.masks import IGNORED
 
 pytestmark = pytest.mark.usefixtures('strict_dtypes')
 
@@ -84,3 +85,26 @@ def test_gradient_is_nonzero_if_only_background_is_predicted(name, labels):
 def test_wrong_shapes_are_refused(name, shape, logits):
     with pytest.raises(ValueError, match='need labels of shape'):
         LOSSES[name](logits=logits, labels=jnp.zeros(shape, jnp.uint8))
+
+
+@pytest.mark.parametrize('name', LOSSES)
+def test_ignored_pixels_change_neither_loss_nor_gradient(name, logits, labels):
+    """The loss of the upper half alone, whatever is predicted below, and 0 where all is ignored."""
+    ignoring = labels.at[:, 3:].set(IGNORED).at[3].set(IGNORED)
+
+    def loss(logits):
+        return LOSSES[name](logits=logits, labels=ignoring, ignores=True)
+
+    expected = LOSSES[name](logits=logits[:3, :3], labels=labels[:3, :3])
+    np.testing.assert_allclose(loss(logits), [*expected, 0], rtol=1e-5)
+    gradient = jax.grad(lambda x: jnp.sum(loss(x)))(logits)
+    assert np.all(gradient[:, 3:] == 0) and np.all(gradient[3] == 0) and np.any(gradient[:3, :3] != 0)
+
+
+def test_weights_multiply_the_pixels_of_their_class(logits, labels):
+    weights = (1.0, 2.0, 5.0)
+    nll = -np.sum(log_softmax(np.asarray(logits), -1) * one_hot(labels), -1)
+    expected = np.mean(nll * np.asarray(weights)[np.asarray(labels)], axis=(1, 2))
+    np.testing.assert_allclose(cross_entropy(logits=logits, labels=labels, weights=weights), expected, rtol=1e-6)
+    unweighted = cross_entropy(logits=logits, labels=labels)
+    np.testing.assert_allclose(cross_entropy(logits=logits, labels=labels, weights=(1.0,) * 3), unweighted, rtol=1e-6)

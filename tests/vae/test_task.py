@@ -11,9 +11,10 @@ import pytest
 import scipy.special
 import scipy.stats
 
-from common import data, evaluate, train
+from common import evaluate, train
 from common import workdir as workdir_lib
-from common.data import standardize
+from common.data import source
+from common.data.images import standardize
 from common.errors import UserError
 from common.keys import Keys
 from common.parallel import AXIS, Devices
@@ -48,7 +49,7 @@ def shrunk(config, **values):
 def tiny_data(monkeypatch):
     """40 training and 23 test images of a bar whose height is the label, in place of the prepared data."""
     monkeypatch.setattr(VAETask, 'figure_examples', 3)  # Drawing takes seconds.
-    monkeypatch.setattr(data, 'load', lambda config, split, decode, features: draw_digits(
+    monkeypatch.setattr(source, 'load', lambda found, decode, config, split: draw_digits(
         split, {'train': 40, 'test': 23}[split]))
 
 

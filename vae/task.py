@@ -401,7 +401,7 @@ def classifier_task(config: ConfigDict, key: str) -> ClassifierTask:
                         f'{config.data.name}; name another one')
     if list(stored.data.classes) != list(config.data.classes):
         theirs, ours = (', '.join(names[:5]) for names in (stored.data.classes, config.data.classes))
-        raise UserError(f'{key}: the classifier in {workdir} predicts other classes ({theirs}, …) than those of the VAE '
+        raise UserError(f'{key}: the classifier in {workdir} predicts other classes ({theirs}, …) than the VAE has '
                         f'({ours}, …); name another one')
     if stored.data.image_size != config.data.image_size or len(stored.data.mean) != len(config.data.mean):
         raise UserError(f'{key}: the classifier in {workdir} was trained on images of another shape; name another one')

@@ -55,7 +55,8 @@ class Evaluation:
     def metrics(self, variables, constants, poll: Callable[[], None], split: str = '') -> dict[str, float]:
         """Metrics of one split; `poll` is called after every batch and may raise to stop."""
         split = split or self.split
-        feed, step, totals, sent = self.feed(split), self.step(split), Totals(), None
+        feed, step, totals = self.feed(split), self.step(split), Totals()
+        sent: tuple = ()
         for index, valid in batches.padded_batches(feed.size, self.batch_size):
             batch = feed(index) | {'valid': self.devices.split(valid)}
             # Dispatch the next batch before waiting for the sums of the last one.

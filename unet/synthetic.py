@@ -15,9 +15,9 @@ SEED, SIZE = 0, 64
 SPLITS = {'train': 512, 'test': 256}
 PET, BACKGROUND, BORDER = 1, 2, 3
 CATS, BREEDS = 12, 37
-FUR = np.float32([[236, 230, 218], [214, 180, 130], [200, 124, 60], [122, 82, 52],
-                  [70, 50, 40], [150, 150, 152], [96, 104, 116], [38, 36, 40]]) / 255
-SCENE = np.concatenate([FUR, np.float32([[90, 140, 66], [70, 110, 170], [170, 60, 54]]) / 255])
+FUR = np.asarray([[236, 230, 218], [214, 180, 130], [200, 124, 60], [122, 82, 52],
+                  [70, 50, 40], [150, 150, 152], [96, 104, 116], [38, 36, 40]], np.float32) / 255
+SCENE = np.concatenate([FUR, np.asarray([[90, 140, 66], [70, 110, 170], [170, 60, 54]], np.float32) / 255])
 
 
 def ellipse(centre, width, height, angle=0.0, corners=24):

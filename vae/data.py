@@ -52,7 +52,7 @@ def decode_example(
     image = example['image']
     if channels == 1 and image.shape[-1] == 3:
         image = np.asarray(Image.fromarray(image).convert('L'))[..., None]
-    return {'image': images.resize_image(image, size), 'label': np.int32(numbers[example['label']])}
+    return {'image': images.resize_image(image, size), 'label': np.asarray(numbers[example['label']], np.int32)}
 
 
 def class_numbers(classes: tuple[str, ...], data_set: DataSet) -> tuple[int, ...]:

@@ -48,7 +48,8 @@ class Feed:
     """Hands out batches by index: gathered on the devices where the arrays fit there, else on the host."""
 
     def __init__(self, arrays: dict[str, np.ndarray], devices: Devices):
-        self.devices, self.arrays = devices, arrays
+        self.devices = devices
+        self.arrays: dict[str, Any] = arrays
         self.size = len(next(iter(arrays.values())))
         self.resident = fits(arrays, devices)
         if self.resident:

@@ -57,7 +57,8 @@ def read_as_stored(file: str | pathlib.Path | BinaryIO, formats: tuple[str, ...]
 
 def check_upper_bytes(image: Image.Image) -> None:
     """Raises Unreadable where 16-bit colours do not use their range; brings their transparent colour to 8 bits."""
-    largest = max(high for _, high in image.getextrema())
+    extrema: Any = image.getextrema()  # A pair for each channel.
+    largest = max(high for _, high in extrema)
     if largest < 64:
         raise Unreadable(
             f'its 16-bit colours use less than a quarter of their range (up to about {256 * largest}), '
@@ -77,7 +78,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """Any mode to 8-bit RGB: 16-bit grey by the range of its values, and white where it is transparent."""
     if image.mode.startswith('I'):  # Pillow itself would clip 16-bit grey at 255.
         image = from_16_bits(image)
-    info = {name: image.info[name] for name in ('read_as',) if name in image.info}
+    info: dict[Any, Any] = {name: image.info[name] for name in ('read_as',) if name in image.info}
     if image.has_transparency_data:
         image = image.convert('RGBA')
         image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image)

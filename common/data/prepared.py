@@ -1,5 +1,6 @@
 """Data sets of TFDS, prepared where they are not. The only module that imports TFDS; TensorFlow only prepares."""
 
+from collections.abc import Mapping
 import os
 from typing import Any
 
@@ -10,7 +11,7 @@ from common.data.source import DataSet, Source
 from common.errors import UserError, notice
 
 
-def find(config: Any, features: dict[str, tuple[int, ...]]) -> DataSet:
+def find(config: Any, features: Mapping[str, tuple[int, ...]]) -> DataSet:
     """The data set `config.name`.
 
     Args:

@@ -1,6 +1,6 @@
 """A data set as tasks see it, wherever it comes from: splits of examples that are read one by one, then decoded."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 import dataclasses
 import functools
@@ -114,17 +114,17 @@ class Drawn(Sequence):
     """Examples that a function draws from their index."""
 
     def __init__(self, draw: Callable[[int], dict[str, Any]], count: int):
-        self.draw, self.count = draw, count
+        self.draw, self.length = draw, count
 
     def __len__(self):
-        return self.count
+        return self.length
 
     def __getitem__(self, index):
         return self.draw(index)
 
 
 def find(
-    config: Any, features: dict[str, tuple[int, ...]], drawn: dict[str, DataSet], folder: Callable[[Any], DataSet]
+    config: Any, features: Mapping[str, tuple[int, ...]], drawn: dict[str, DataSet], folder: Callable[[Any], DataSet]
 ) -> DataSet:
     """The data set that `data.name` says: 'folder', a drawn one, or one of TFDS.
 

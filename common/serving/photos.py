@@ -30,7 +30,8 @@ def find(sources: list[str], output: pathlib.Path) -> list[Photo]:
     Raises:
         UserError: a source does not exist, holds no photo, or is the output folder.
     """
-    photos, names = {}, set()
+    photos: dict[pathlib.Path, Photo] = {}
+    names: set[str] = set()
     for source in map(os.path.expanduser, sources):
         if not os.path.exists(source):
             raise UserError(f'there is no {source}; --input names files and folders, separated by commas')

@@ -5,6 +5,7 @@ import errno
 import json
 import pathlib
 import sys
+from typing import Any
 
 import jax
 import numpy as np
@@ -36,7 +37,7 @@ class Predictor:
         self.task, self.variables, self.step, self.name = task, variables, step, name
         self.compiled = jax.jit(task.predict)
 
-    def __call__(self, pictures: Sequence, labels: Sequence[int] | None = None) -> np.ndarray:
+    def __call__(self, pictures: Sequence | np.ndarray, labels: Any = None) -> np.ndarray:
         """Predicts for a list of pictures; a model that takes labels needs one for each.
 
         Args:

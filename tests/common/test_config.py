@@ -20,6 +20,7 @@ import main
 from tests.helpers import save
 import vae.task
 
+# Configurations for folders have no classes before they have data.
 ALL = sorted(path.stem for path in (pathlib.Path(main.__file__).parent / 'configs').glob('*_*.py')
              if not path.stem.startswith('__'))
 FILES = [file for file in ALL if file.startswith('unet_') and file != 'unet_folder']

@@ -31,7 +31,7 @@ def test_cross_entropy_equals_numpy(logits, labels):
     np.testing.assert_allclose(cross_entropy(logits=logits, labels=labels), expected, rtol=1e-6)
 
 
-def test_dice_equals_numpy_and_leaves_out_absent_classes(logits, labels):
+def test_dice_equals_numpy_and_ignores_absent_classes(logits, labels):
     labels = labels.at[0].set(2).at[1].set(labels[1] % 2)
     expected = []
     for probabilities, truth in zip(softmax(np.asarray(logits), -1), np.asarray(labels), strict=True):
@@ -41,21 +41,21 @@ def test_dice_equals_numpy_and_leaves_out_absent_classes(logits, labels):
     np.testing.assert_allclose(dice(logits=logits, labels=labels), expected, rtol=1e-6)
 
 
-def test_dice_is_zero_when_perfect_and_one_at_worst(logits, labels):
+def test_dice_ranges_from_zero_to_one(logits, labels):
     np.testing.assert_allclose(dice(logits=50 * one_hot(labels), labels=labels), 0, atol=1e-6)
     np.testing.assert_allclose(dice(logits=50 * one_hot((labels + 1) % 3), labels=labels), 1, atol=1e-6)
     assert np.all((dice(logits=logits, labels=labels) > 0) & (dice(logits=logits, labels=labels) < 1))
 
 
 @pytest.mark.parametrize('name', LOSSES)
-def test_loss_does_not_depend_on_the_order_of_classes(name, logits, labels):
+def test_loss_is_independent_of_the_order_of_classes(name, logits, labels):
     order = np.array([2, 0, 1])
     moved = LOSSES[name](logits=logits[..., order], labels=jnp.asarray(np.argsort(order), jnp.uint8)[labels])
     np.testing.assert_allclose(moved, LOSSES[name](logits=logits, labels=labels), rtol=1e-6)
 
 
 @pytest.mark.parametrize('name', LOSSES)
-def test_loss_of_an_image_does_not_depend_on_the_batch(name, logits, labels):
+def test_loss_of_an_image_is_independent_of_the_batch(name, logits, labels):
     alone = [LOSSES[name](logits=logits[i:i + 1], labels=labels[i:i + 1])[0] for i in range(len(labels))]
     np.testing.assert_allclose(LOSSES[name](logits=logits, labels=labels), alone, rtol=1e-6)
 
@@ -74,7 +74,7 @@ def test_gradient_equals_finite_differences(name, logits, labels):
 
 
 @pytest.mark.parametrize('name', LOSSES)
-def test_gradient_does_not_vanish_where_all_is_background(name, labels):
+def test_gradient_is_nonzero_if_only_background_is_predicted(name, labels):
     logits = jnp.zeros((4, 6, 5, 3)).at[..., 1].set(5)
     gradient = jax.grad(lambda x: jnp.sum(LOSSES[name](logits=x, labels=labels)))(logits)
     assert np.abs(gradient[labels == 0]).min() > 1e-6

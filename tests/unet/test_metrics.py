@@ -1,4 +1,4 @@
-"""Segmentation metrics against plain counting."""
+"""Segmentation metrics, compared with counting in plain Python."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,7 +23,7 @@ def strict_confusion_matrix(labels, predictions, valid):
 
 
 @given(labels=MASKS, predictions=MASKS, valid=arrays(bool, 3))
-def test_confusion_matrix_counts_the_pixels_of_valid_examples(labels, predictions, valid):
+def test_confusion_matrix_counts_only_valid_examples(labels, predictions, valid):
     expected = np.zeros((3, 3), int)
     for true, predicted in zip(labels[valid].flat, predictions[valid].flat, strict=True):
         expected[true, predicted] += 1
@@ -80,7 +80,7 @@ def test_background_everywhere_scores_its_share():
     assert summary['mean_iou'] == pytest.approx(share / 3)
 
 
-def test_more_pixels_than_float32_can_count_are_counted():
+def test_more_pixels_than_float32_can_count_are_summed_exactly():
     totals, one = None, {'confusion': np.eye(3, dtype=np.int32)}
     for sums in ({'confusion': np.full((3, 3), 2 ** 24, np.int32)}, one, None, one, one):
         totals = add(totals, sums)

@@ -26,7 +26,7 @@ from vae.model import Posterior
 from vae.task import VAETask
 
 KEYS = Keys(jax.random.key(3), 0)
-GOLDEN_TOTAL = 0.0  # Nats an image, after three steps.
+GOLDEN_TOTAL = 655.019714  # Nats an image, after three steps.
 
 
 def draw_digits(split, number):

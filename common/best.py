@@ -48,4 +48,4 @@ class Best:
 
     def restore(self, template: Any) -> tuple[Any, int]:
         """The best variables, placed as `template` is, and their step."""
-        return self.checkpoints.restore({'average': template})['average'], self.checkpoints.latest_step()
+        return self.checkpoints.restore({'average': template})['average'], self.checkpoints.latest_step() or 0

@@ -18,7 +18,7 @@ def from_run(task: Task, variables: Variables, workdir: pathlib.Path) -> Variabl
     Args:
         variables: drawn for `task`: `params` and `batch_stats`.
     Raises:
-        UserError: there is no such run, it is of another kind, or no layer of it fits.
+        UserError: there is no such run, it is of another kind, or no layer of it fits as a whole.
     """
     stored = workdir_lib.load_config(workdir)
     if stored.get('task') != task.config.task:
@@ -26,13 +26,18 @@ def from_run(task: Task, variables: Variables, workdir: pathlib.Path) -> Variabl
     kind = type(task)
     found, step = restore(kind(checked(stored, kind.defaults())), workdir, Devices())
     old, new = (traverse_util.flatten_dict(dict(tree), sep='/') for tree in (found, variables))
-    taken = {name: old[name] for name, value in new.items() if name in old and old[name].shape == value.shape}
-    if not any(name.startswith('params/') for name in taken):
-        raise UserError(f'init_from: no layer of the run in {workdir} has the shape of one of this model')
+    differing = {layer(name) for name, value in new.items() if name not in old or old[name].shape != value.shape}
+    taken = {name: old[name] for name in new if layer(name) not in differing}
+    if not any(name.endswith('/kernel') for name in taken):
+        raise UserError(f'init_from: no layer of the run in {workdir} has the shapes of one of this model')
     if is_first():
-        drawn = sorted({name.rpartition('/')[0].partition('/')[2] for name in set(new) - set(taken)})
         notice(
             f'init_from: {len(taken)} of {len(new)} arrays are those of {workdir} at step {step}; '
-            f'drawn anew: {", ".join(drawn) or "none"}'
+            f'drawn anew: {", ".join(sorted(differing)) or "none"}'
         )
     return traverse_util.unflatten_dict(new | taken, sep='/')
+
+
+def layer(name: str) -> str:
+    """The layer of an array: the middle of 'params/LAYER/kernel'."""
+    return name.partition('/')[2].rpartition('/')[0]

@@ -74,6 +74,14 @@ def check_same(task: Task, workdir: pathlib.Path, leave_out: tuple[str, ...] = (
                         f'{"; and more" if len(differing) > 5 else ""}. Choose another --workdir')
 
 
+def check_same_folder(config: ConfigDict, workdir: pathlib.Path) -> None:
+    """Raises UserError where the run in `workdir` was trained on another folder of pictures that is still there."""
+    old, new = (pathlib.Path(data.dir).expanduser().resolve() for data in (load_config(workdir).data, config.data))
+    if config.data.name == 'folder' and old != new and old.is_dir():
+        raise UserError(f'{workdir} is trained on the pictures in {old}; choose another --workdir for {new}, or '
+                        '--mode=eval to evaluate on them')
+
+
 def is_finished(workdir: pathlib.Path) -> bool:
     """Whether the run's last step was evaluated. False where results.json is damaged: training evaluates again."""
     try:
@@ -162,6 +170,7 @@ def save_config(task: Task, workdir: pathlib.Path) -> None:
     """Writes config.json. Raises UserError if `workdir` has a checkpoint of another configuration."""
     if last_step(workdir) is not None:
         check_same(task, workdir)
+        check_same_folder(task.config, workdir)
     write_text(workdir / CONFIG, task.config.to_json_best_effort(indent=2, sort_keys=True) + '\n')
 
 

@@ -4,7 +4,7 @@
     python main.py --config=configs/classifier_folder.py --config.data.dir=DIR
 
 Labels, mean and standard deviation are taken from the pictures. A labelled data set of TFDS works too:
---config.data.name=fashion_mnist --config.data.image_size=28 --config.model.encoder=small.
+--config.data.name=fashion_mnist --config.data.image_size=32.
 """
 
 from ml_collections import ConfigDict

@@ -43,7 +43,8 @@ def test_layers_of_other_shapes_are_drawn_anew_and_named(config, source, capsys)
     drawn = initial_of(task)[0]
     found = init_from.from_run(task, drawn, source)
     head = found['params'].pop('Dense_0')
-    np.testing.assert_array_equal(head['kernel'], drawn['params']['Dense_0']['kernel'])
+    for name, values in drawn['params']['Dense_0'].items():
+        np.testing.assert_array_equal(head[name], values)
     assert all((leaf == 0.25).all() for leaf in jax.tree.leaves(found))
     assert capsys.readouterr().err.rstrip().endswith('drawn anew: Dense_0')
 
@@ -74,7 +75,7 @@ def best_run(tmp_path_factory):
     config.checkpoint.best = '-loss'
     config.optimizer.update({'learning_rate': 1e-9, 'ema_decay': 0.0})
     workdir = tmp_path_factory.mktemp('best')
-    task = make_tiny_task(config)
+    task = make_tiny_task(config, validation=9)
     with pytest.MonkeyPatch.context() as patch:
         losses = iter([0.9, 0.5, 0.7, 0.8])
         measure = evaluate.Evaluation.metrics
@@ -97,7 +98,7 @@ def test_best_state_is_kept_and_evaluated(best_run):
 def test_metric_that_is_none_is_named_before_training(config, tmp_path):
     config.data.validation_examples, config.checkpoint.best = 9, 'iou'
     with pytest.raises(UserError, match="checkpoint.best is 'iou'; choose one of dice/background"):
-        train.train(make_tiny_task(config), tmp_path)
+        train.train(make_tiny_task(config, validation=9), tmp_path)
     assert last_step(tmp_path) is None
 
 

@@ -99,3 +99,18 @@ def test_what_is_left_to_the_data_is_as_the_run_has_it(config, tmp_path):
     stored.class_weights = '1,2,3'
     workdir_lib.write_json(tmp_path / 'config.json', stored.to_dict())
     assert workdir_lib.filled_from_data(main.make_task(config), tmp_path).config.class_weights == '1,2,3'
+
+
+def test_other_folder_of_pictures_needs_another_work_directory(config, tmp_path):
+    for name in ('old', 'new'):
+        (tmp_path / name).mkdir()
+    config.data.update({'name': 'folder', 'dir': str(tmp_path / 'old')})
+    workdir = tmp_path / 'run'
+    save(config, workdir)
+    (workdir / 'checkpoints' / '5').mkdir(parents=True)
+    save(config, workdir)
+    config.data.dir = str(tmp_path / 'new')
+    with pytest.raises(UserError, match='is trained on the pictures in .*old; choose another --workdir'):
+        save(config, workdir)
+    (tmp_path / 'old').rename(tmp_path / 'moved')
+    save(config, workdir)

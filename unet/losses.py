@@ -48,7 +48,10 @@ def dice(*, logits: jax.Array, labels: jax.Array, weights: Sequence[float] = (),
         probabilities = probabilities * (labels < logits.shape[-1])[..., None].astype(logits.dtype)
     overlap = jnp.sum(probabilities * targets, axis=(1, 2))
     size = jnp.sum(targets, axis=(1, 2))
-    coefficient = 2 * overlap / (jnp.sum(probabilities, axis=(1, 2)) + size)
+    total = jnp.sum(probabilities, axis=(1, 2)) + size
+    if ignores:  # An image may have no pixel that counts; 0 / 0 would have no gradient.
+        total = jnp.where(total > 0, total, 1)
+    coefficient = 2 * overlap / total
     present = (size > 0).astype(logits.dtype)
     if ignores:  # An image may have no class at all.
         coefficient = jnp.where(size > 0, coefficient, 0)

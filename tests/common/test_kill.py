@@ -10,7 +10,7 @@ import time
 from tests.helpers import metric_lines
 
 ROOT = pathlib.Path(__file__).parents[2]
-KILLS = int(os.environ.get('KILLS', '3'))
+KILLS = int(os.environ.get('KILLS', '2'))
 EPOCHS = 5 * (KILLS + 1)  # Each has 32 steps and ends with a checkpoint.
 
 

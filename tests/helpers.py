@@ -77,11 +77,11 @@ def save(config, workdir):
     workdir_lib.save_config(make_task(config), workdir)
 
 
-def save_run(task, workdir):
-    """Creates a work directory as a finished run leaves it, but with initial weights; returns it."""
+def save_run(task, workdir, variables=None):
+    """Creates a work directory as a finished run leaves it, but with initial or given weights; returns it."""
     from common import workdir as workdir_lib
     from common.checkpoint import Checkpoints
-    variables = initial_of(task)[0]
+    variables = variables or initial_of(task)[0]
     workdir.mkdir(parents=True, exist_ok=True)
     workdir_lib.save_config(task, workdir)
     workdir_lib.write_json(workdir / workdir_lib.RESULTS, {'finished': True})

@@ -1,5 +1,6 @@
 """Classifiers of the VAE's images: the frozen one in its loss, and the judge that training never sees."""
 
+from collections import Counter
 import dataclasses
 import functools
 from typing import Any
@@ -14,6 +15,7 @@ from common import augment
 from common.classes import BALANCED, balanced_weights, check_class_weights, class_weights
 from common.config import filled
 from common.data.images import standardize
+from common.data.source import DataSet
 from common.errors import UserError
 from common.keys import Keys
 from common.layers.blocks import Mode
@@ -52,6 +54,18 @@ class ClassifierTask(Task):
 
     def load(self, split: str) -> dict[str, np.ndarray]:
         return data.load(self.config.data, split)
+
+    def data_set(self) -> DataSet:
+        return data.find(self.config.data)
+
+    def contents(self, example) -> Counter[str]:
+        return Counter({str(example['label']): 1})
+
+    def meaning(self) -> dict[str, str]:
+        return data.meaning(self.config.data)
+
+    def tiles(self, example) -> dict[str, np.ndarray]:
+        return {self.meaning().get(str(example['label']), '?'): data.as_color(example['image'])}
 
     def open_values(self) -> dict[str, Any]:
         values: dict[str, Any] = data.open_values(self.config)

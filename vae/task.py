@@ -1,5 +1,6 @@
 """The task of the label-conditioned VAE."""
 
+from collections import Counter
 from collections.abc import Iterable
 import dataclasses
 import functools
@@ -18,6 +19,7 @@ from common import workdir as workdir_lib
 from common.checkpoint import restore
 from common.config import checked, differences
 from common.data.images import standardize
+from common.data.source import DataSet
 from common.errors import UserError, check_choice
 from common.keys import Keys
 from common.layers.blocks import Mode
@@ -91,6 +93,18 @@ class VAETask(Task):
         """All examples of a split; for evaluation, each with another one's image as `partner`."""
         arrays = data.load(self.config.data, split)
         return arrays if split == 'train' else arrays | {'partner': np.roll(arrays['image'], 1, axis=0)}
+
+    def data_set(self) -> DataSet:
+        return data.find(self.config.data)
+
+    def contents(self, example) -> Counter[str]:
+        return Counter({str(example['label']): 1})
+
+    def meaning(self) -> dict[str, str]:
+        return data.meaning(self.config.data)
+
+    def tiles(self, example) -> dict[str, np.ndarray]:
+        return {self.meaning().get(str(example['label']), '?'): data.as_color(example['image'])}
 
     def open_values(self) -> dict[str, Any]:
         return dict(data.open_values(self.config))

@@ -72,7 +72,8 @@ class Evaluation:
         feed, totals = self.feed(self.split), Totals()
         index, valid = next(batches.padded_batches(feed.size, self.batch_size))
         batch = feed(index) | {'valid': self.devices.split(valid)}
-        totals.add(*self.step(self.split)(variables, constants, batch, self.root), valid)
+        sums, rows = self.step(self.split)(variables, constants, batch, self.root)
+        totals.add(sums, rows, valid)
         return metrics_of(self.task, totals.results())
 
     def results(self, variables, constants, step: int, poll: Callable[[], None], last: int) -> dict[str, Any]:

@@ -38,6 +38,7 @@ def make_tiny_task(config, **loads):
 
     @dataclasses.dataclass(frozen=True)
     class TinyTask(SegmentationTask):
+        figure_examples = 2  # Drawing takes seconds.
         traces: Counter = dataclasses.field(default_factory=Counter)
 
         def load(self, split):

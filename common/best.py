@@ -46,6 +46,6 @@ class Best:
             self.checkpoints.save(step, {'average': average})
             self.checkpoints.wait()
 
-    def restore(self, template: Any) -> tuple[Any, int]:
+    def restore(self, template: Any) -> tuple[Any, Any]:
         """The best variables, placed as `template` is, and their step."""
         return self.checkpoints.restore({'average': template})['average'], self.checkpoints.latest_step() or 0

@@ -45,7 +45,7 @@ OBSERVED = ((A, C), (A, B), (D, B))  # The two runs from which the reference con
 
 def sections(rows: list[Entry]) -> list[str | Picture]:
     """Markdown lines and a picture: class by class, and of the reference's classes, beside it and design choices."""
-    if rows[0].config.data.classes != unet_mp_tr_ce.get_config().data.classes:
+    if list(rows[0].config.data.classes) != list(unet_mp_tr_ce.get_config().data.classes):
         return list(by_class(rows))
     runs = [run for row in rows for run in row.runs]
     return [*beside_reference(rows), *by_class(rows), *design_choices(runs)]

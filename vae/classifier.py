@@ -12,8 +12,9 @@ import numpy as np
 from PIL import Image
 
 from common import augment
+from common import workdir as workdir_lib
 from common.classes import BALANCED, balanced_weights, check_class_weights, class_weights
-from common.config import filled
+from common.config import checked, filled
 from common.data.images import standardize
 from common.data.source import DataSet
 from common.errors import UserError
@@ -158,6 +159,24 @@ class ClassifierTask(Task):
         """No image; the predicted label, and the probability of each."""
         return {}, {'label': self.classes[output.argmax()],
                     'probabilities': dict(zip(self.classes, output.round(6).tolist(), strict=True))}
+
+
+def classifier_task(config: ConfigDict, key: str) -> ClassifierTask:
+    """The task of the classifier whose work directory `config` names under `key`. Raises UserError without one."""
+    workdir = workdir_lib.named_run(config, key)
+    stored = workdir_lib.load_config(workdir)
+    if stored.get('task') != 'classifier':
+        raise UserError(f'{key}: the run in {workdir} is no classifier; name one trained with configs/classifier_*.py')
+    if stored.data.name != config.data.name:
+        raise UserError(f'{key}: the classifier in {workdir} was trained on {stored.data.name}, not on '
+                        f'{config.data.name}; name another one')
+    if list(stored.data.classes) != list(config.data.classes):
+        theirs, ours = (', '.join(names[:5]) for names in (stored.data.classes, config.data.classes))
+        raise UserError(f'{key}: the classifier in {workdir} predicts other classes ({theirs}, …) than the VAE has '
+                        f'({ours}, …); name another one')
+    if stored.data.image_size != config.data.image_size or len(stored.data.mean) != len(config.data.mean):
+        raise UserError(f'{key}: the classifier in {workdir} was trained on images of another shape; name another one')
+    return ClassifierTask(checked(stored, ClassifierTask.defaults()))
 
 
 def metric_sums(losses, logits, labels, valid) -> dict[str, jax.Array]:

@@ -32,4 +32,4 @@ def test_evaluation_covers_every_example_once(size, batch_size):
     found = [*batches.padded_batches(size, batch_size)]
     assert all(index.shape == valid.shape == (batch_size,) for index, valid in found)
     assert all(np.all((index >= 0) & (index < size)) for index, _ in found)
-    np.testing.assert_array_equal(np.concatenate([index[valid] for index, valid in batches]), np.arange(size))
+    np.testing.assert_array_equal(np.concatenate([index[valid] for index, valid in found]), np.arange(size))

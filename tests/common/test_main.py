@@ -8,14 +8,13 @@ import subprocess
 import sys
 import time
 
-from absl import flags
-from absl.testing import flagsaver
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from common import cli
 from configs import unet_mp_tr_ce
 import main
+from tests.helpers import result_of
 
 ROOT = pathlib.Path(main.__file__).parent
 CONFIG = f'--config={ROOT}/configs/unet_mp_tr_ce.py:demo'
@@ -138,18 +137,6 @@ def test_refused_configuration_leaves_no_work_directory(value, message, tmp_path
     monkeypatch.chdir(tmp_path)
     code, printed = result_of([CONFIG, f'--config.{value}'], monkeypatch, capsys)
     assert code == 2 and message in printed.err and not list(tmp_path.iterdir())
-
-
-def result_of(args, monkeypatch, capsys):
-    """The exit code of a command in this process, and what it printed."""
-    argv = ['main.py', *args]
-    monkeypatch.setattr(sys, 'argv', argv)  # ml_collections looks there for --config.* flags.
-    known = set(flags.FLAGS)
-    with flagsaver.flagsaver():
-        code = cli.run(main.main, argv)
-    for name in set(flags.FLAGS) - known:
-        delattr(flags.FLAGS, name)
-    return code, capsys.readouterr()
 
 
 def test_home_folder_is_found(monkeypatch, tmp_path):

@@ -133,7 +133,7 @@ def test_hidden_files_others_and_earlier_output_are_left_out_of_folders(tmp_path
     found = photos.find([str(tmp_path)], tmp_path / 'out')
     assert [photo.name for photo in found] == ['x.PNG']
     said = capsys.readouterr().err
-    assert '3 hidden files or files that are not' in said and 'notes.txt' in said
+    assert '1 files that are not' in said and 'notes.txt' in said
 
 
 @pytest.mark.parametrize('sources, output, message', [

@@ -1,9 +1,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo lint test soak bench clean
+.PHONY: demo lint test soak bench accelerators clean
 
-demo: .venv/ready  ## Train both families on embedded data, evaluate from the checkpoints, say where the pictures are.
+demo: .venv/ready  ## Train a U-Net and a VAE on synthetic data and evaluate their checkpoints.
 	$(BIN)/python main.py --config=configs/unet_mp_tr_ce.py:demo
 	$(BIN)/python main.py --mode=eval --workdir=runs/unet_mp_tr_ce_demo
 	$(BIN)/python main.py --config=configs/classifier_mnist.py:demo
@@ -16,17 +16,20 @@ lint: .venv/ready-dev  ## Format, lint and types.
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: lint  ## The checks, and the whole test suite.
+test: lint  ## Lint, and the whole test suite.
 	$(BIN)/python -m pytest -q -rs -n 2 --dist loadfile tests
 
-soak: .venv/ready-dev  ## Fifty kills at random moments and in the middle of a save; memory over a thousand steps.
+soak: .venv/ready-dev  ## Fifty kills, some while a checkpoint is written; memory over a thousand steps.
 	KILLS=50 $(BIN)/python -m pytest -q -s -m "soak or not soak" tests/common/test_kill.py tests/common/test_memory.py
 
-bench: .venv/ready-bench  ## Speed beside PyTorch, after a check that both compute the same.
+bench: .venv/ready-bench  ## Compare the speed with PyTorch, after a check that both compute the same.
 	$(BIN)/python -m pytest -q benchmarks
 	$(BIN)/python -m benchmarks.bench $(BENCH)
 
-clean:  ## Forget the demo's run, so that it trains again.
+accelerators: .venv-accelerators/ready  ## What the compilers of TPU and CUDA estimate; neither needs the hardware.
+	.venv-accelerators/bin/python -m benchmarks.accelerators $(ACCELERATORS)
+
+clean:  ## Remove the demo's runs.
 	rm -rf runs/*_demo
 
 .venv/ready: requirements.txt
@@ -41,4 +44,9 @@ clean:  ## Forget the demo's run, so that it trains again.
 
 .venv/ready-bench: .venv/ready benchmarks/requirements.txt
 	$(BIN)/pip install --quiet -r benchmarks/requirements.txt
+	touch $@
+
+.venv-accelerators/ready: requirements.txt benchmarks/requirements-accelerators.txt
+	$(PYTHON) -m venv .venv-accelerators
+	.venv-accelerators/bin/pip install --quiet -r benchmarks/requirements-accelerators.txt
 	touch $@

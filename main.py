@@ -15,7 +15,7 @@ from ml_collections import config_flags
 
 from common import cli, cpu
 from common.config import checked, jsonable
-from common.errors import UserError
+from common.errors import check_choice
 
 TASKS = {'unet': ('unet.task', 'SegmentationTask'), 'vae': ('vae.task', 'VAETask'),
          'classifier': ('vae.classifier', 'ClassifierTask')}
@@ -40,7 +40,7 @@ def main() -> None:
         if mode == 'report':
             print(f'the report is in {report.write(sorted(glob.glob(RUNS.value)), output, make_task)}')
             return
-        folder = find_workdir()
+        folder = cli.find_workdir(WORKDIR.value)
         if mode == 'sweep':
             sweep.run(sweep.cells(CONFIG.value, sweep.read_axes(flags.FLAGS['config'])), folder, make_task, train.train)
             print(f"compare them: python main.py --mode=report --runs='{folder}/*'")
@@ -70,21 +70,9 @@ def use(folder: pathlib.Path, output: pathlib.Path) -> None:
         serve.serve(predictor, PORT.value)
 
 
-def find_workdir() -> pathlib.Path:
-    """--workdir, or the folder named after the configuration."""
-    if WORKDIR.value:
-        return pathlib.Path(WORKDIR.value)
-    if CONFIG.value is None:
-        raise UserError('say what to do: --config=configs/unet_mp_tr_ce.py trains, '
-                        '--mode=eval --workdir=runs/unet_mp_tr_ce evaluates; --help lists all flags')
-    path, _, variant = cli.config_file().partition(':')
-    return pathlib.Path('runs') / '_'.join(filter(None, (pathlib.Path(path).stem, variant)))
-
-
 def make_task(config):
     """The task that a configuration names. Raises UserError where a value does not fit."""
-    if config.get('task') not in TASKS:
-        raise UserError(f'task is {config.get("task")!r}; choose one of {", ".join(TASKS)}')
+    check_choice('task', config.get('task'), TASKS)
     module, name = TASKS[config.task]
     task = getattr(importlib.import_module(module), name)
     return task(checked(config, task.defaults()))

@@ -1,4 +1,4 @@
-"""One work on all sides: the same weights and batch, then turns in rounds, and what comes out as a row."""
+"""Measures one work on all sides, which take turns from the same weights and batch, and returns rows of results."""
 
 import contextlib
 import pathlib
@@ -11,17 +11,19 @@ from benchmarks import works
 from benchmarks.side import Side
 from common.errors import UserError, notice
 
-TOLERANCE = {'float32': 2e-3, 'bfloat16': 5e-2}  # Relative, of the first step's loss and gradient norm.
-ACCELERATOR_TOLERANCE = 2e-2  # Of float32 there, whose products have TensorFloat-32's precision.
+TOLERANCE = {'float32': 2e-3, 'bfloat16': 5e-2}  # Relative; for loss and gradient norm of the first step.
+ACCELERATOR_TOLERANCE = 2e-2  # For float32, where products have the precision of TensorFloat-32.
 
 
 class Machine(NamedTuple):
-    """What is measured on.
+    """The machine that is measured.
 
     Attributes:
-        device: its name. accelerator: whether it is more than a CPU.
-        candidates: ways to run PyTorch. versions: of what runs.
-        ceilings: the best GFLOP/s of a matrix product that either side reaches, by the types to measure.
+        device: its name.
+        accelerator: whether it is a GPU or TPU.
+        candidates: the ways to run PyTorch.
+        versions: those of the code and of both libraries.
+        ceilings: for each type, the best GFLOP/s of a matrix product on either side.
     """
 
     device: str
@@ -32,7 +34,7 @@ class Machine(NamedTuple):
 
 
 def probe(dtypes: list[str] | None) -> Machine:
-    """Asks both sides where they run, and how fast they multiply matrices there.
+    """The device and versions of both sides, and their speed in matrix products.
 
     Args:
         dtypes: the types to measure; by default float32, and on an accelerator bfloat16 as well.
@@ -52,7 +54,7 @@ def probe(dtypes: list[str] | None) -> Machine:
 
 
 def commit() -> str:
-    """The commit that is measured, with '-dirty' where code differs from it; '' outside a repository or without git."""
+    """The commit, with '-dirty' if the code differs from it; '' outside a repository or without git."""
     if not shutil.which('git'):
         return ''
 
@@ -65,7 +67,7 @@ def commit() -> str:
 
 
 def both_modes(work: works.Work, machine: Machine, rounds: int, seconds: float) -> list[dict[str, Any]]:
-    """Measures training steps and evaluation of one work; a row of each."""
+    """Measures training and evaluation of one work; returns a row for each."""
     with contextlib.ExitStack() as stack:
         sides, first_steps, dropped = start(work, machine, stack)
         train = take_turns(work, 'train', sides, dropped, rounds, seconds)
@@ -77,10 +79,12 @@ def both_modes(work: works.Work, machine: Machine, rounds: int, seconds: float) 
 
 
 def start(work: works.Work, machine: Machine, stack: contextlib.ExitStack):
-    """The sides after their first step, the seconds that it took, and why others were left out, by name.
+    """Starts the sides, and runs and compares their first steps.
 
+    Returns:
+        The sides, the seconds of their first step, and the reasons why others were left out, each by name.
     Raises:
-        UserError: PyTorch as it comes cannot run the work, or does not compute the same.
+        UserError: eager PyTorch cannot run the work, or computes something else.
     """
     ours = stack.enter_context(Side('benchmarks.ours', 'Ours', work))
     reference = ours('reference')
@@ -91,7 +95,7 @@ def start(work: works.Work, machine: Machine, stack: contextlib.ExitStack):
     for name in machine.candidates:
         side = None
         try:
-            # The eager candidate is PyTorch as it comes; the others may have whatever makes them fast.
+            # Eager is PyTorch with its defaults; the others also get huge pages.
             side = stack.enter_context(Side('benchmarks.theirs', 'Theirs', work, name, huge_pages=name != 'eager'))
             side('load', reference)
             *found, seconds = side('first_step', reference)
@@ -105,26 +109,26 @@ def start(work: works.Work, machine: Machine, stack: contextlib.ExitStack):
 
 
 def leave_out(work: works.Work, name: str, error: UserError, dropped: dict[str, str]) -> None:
-    """Notes why a way to run PyTorch is not measured. Raises UserError for the one that all is compared with."""
+    """Records why a way to run PyTorch is not measured. Raises UserError for eager, which every ratio needs."""
     if name == 'eager':
         raise UserError(f'PyTorch cannot run {work.name}: {error}') from error
     dropped[name] = str(error)
-    notice(f'{work.name}: PyTorch as {name!r} is left out: {error}')
+    notice(f'{work.name}: {name!r} of PyTorch is left out: {error}')
 
 
 def check(found: list[float], expected: list[float], tolerance: float) -> None:
     """Raises UserError unless loss and gradient norm of the first step agree."""
     for what, there, here in zip(('loss', 'gradient norm'), found, expected, strict=True):
         if not abs(there - here) <= tolerance * abs(here):
-            raise UserError(f'the {what} of the first step is {here:.6g} here and {there:.6g} there; '
+            raise UserError(f'the {what} of the first step is {here:.6g} in JAX and {there:.6g} in PyTorch; '
                             'they do not compute the same function')
 
 
 def take_turns(work: works.Work, mode: str, sides: dict[str, Side], dropped: dict[str, str], rounds: int,
                seconds: float) -> dict[str, Any]:
-    """Times one mode in rounds, every other one backwards, so that no side always follows the same one.
+    """Times one mode. Every other round runs in reverse order, so that no side always follows the same one.
 
-    A way to run PyTorch that fails goes from `sides` to `dropped`. Raises UserError if ours or eager fails.
+    If a way to run PyTorch fails, it is moved from `sides` to `dropped`. Raises UserError if ours or eager fails.
     """
     speeds = {name: [] for name in sides}
     for turn in range(rounds):

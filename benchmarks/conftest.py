@@ -1,4 +1,4 @@
-"""Functions are compared on CPU, in full float32; an accelerator, where there is one, is for the speeds."""
+"""Runs the comparison of functions on a CPU, where products have full float32 precision."""
 
 import os
 

@@ -1,35 +1,35 @@
-"""How fast photographs of full size become arrays, beside what the cores allow."""
+"""The speed of decoding photographs of full size, with all cores and with one thread."""
 
+import pathlib
 import statistics
 import tempfile
 import time
 from typing import Any
 
+from PIL import Image
+
 from benchmarks.compare import commit
 from benchmarks.measure import cpu_name
 
-COUNT, WIDTH, HEIGHT, TARGET = 256, 500, 375, 240  # Of photographs, their pixels, and those of the model.
+COUNT, WIDTH, HEIGHT, TARGET = 256, 500, 375, 240  # Photographs, their size, and the size of the model.
 
 
 def measure(rounds: int, quick: bool) -> dict[str, Any]:
-    """Images a second as the product decodes them, and by one thread alone.
+    """Images a second, decoded with all cores as in training, and with one thread.
 
-    The photographs are drawn pets of the size of Oxford-IIIT Pet's, stored and read through TFDS like those.
+    The photographs are synthetic pets of the size of those in Oxford-IIIT Pet, read from a folder of JPEG files.
     """
-    from common import data  # Imports JAX, which the other works need only in their sides' processes.
-    from unet.task import decode_example
+    from common.data import source  # Imports JAX, which other works import only in the processes of their sides.
+    from unet import data
     count = 8 if quick else COUNT
-
-    def decode(example):
-        return decode_example(example, TARGET)
-
-    rates = {None: [], 1: []}  # By threads; None for as many as there are cores.
+    rates = {None: [], 1: []}  # By number of threads; None for one per core.
     with tempfile.TemporaryDirectory() as folder:
-        source = photographs(folder, count)
+        config = photographs(pathlib.Path(folder), count)
+        photos, decode = data.find(config).split('test', 0), data.decoder(config)
         for turn in range(rounds):
             for threads in list(rates)[::-1 if turn % 2 else 1]:
                 start = time.perf_counter()
-                data.decode_all(source, decode, threads)
+                source.decode_all(photos, decode, threads)
                 rates[threads].append(count / (time.perf_counter() - start))
     ratios = [many / one for many, one in zip(*rates.values(), strict=True)]
     return {'work': f'decode_{WIDTH}x{HEIGHT}_to_{TARGET}', 'device': cpu_name(), 'dtype': 'uint8',
@@ -38,22 +38,16 @@ def measure(rounds: int, quick: bool) -> dict[str, Any]:
             'ratio': statistics.median(ratios), 'ratio_range': [min(ratios), max(ratios)]}
 
 
-def photographs(folder: str, count: int):
-    """Prepares drawn pets of full size in `folder`; the examples, read one by one."""
+def photographs(folder: pathlib.Path, count: int):
+    """Draws pets of full size into `folder`; the `data` section that reads them, all as the test split."""
+    from configs import unet_folder
     from unet import synthetic
-
-    class LargePets(synthetic.SyntheticPets, skip_registration=True):
-        """Synthetic pets, large."""
-
-        def _split_generators(self, dl_manager):
-            return {'test': self._generate_examples('test')}
-
-        def _generate_examples(self, split):
-            for index in range(count):
-                image, mask, breed = synthetic.example(synthetic.SEED, split, index, WIDTH)
-                yield index, {'image': image[:HEIGHT], 'segmentation_mask': mask[:HEIGHT, :, None], 'label': breed,
-                              'file_name': f'{index}.jpg', 'species': 0}
-
-    builder = LargePets(data_dir=folder, file_format='array_record')
-    builder.download_and_prepare(file_format='array_record')
-    return builder.as_data_source(split='test')
+    for kind in ('images', 'masks'):
+        (folder / kind).mkdir()
+    for index in range(count):
+        image, mask, _ = synthetic.example(synthetic.SEED, 'test', index, WIDTH)
+        Image.fromarray(image[:HEIGHT]).save(folder / 'images' / f'{index}.jpg', quality=95)
+        Image.fromarray(mask[:HEIGHT]).save(folder / 'masks' / f'{index}.png')
+    config = unet_folder.get_config().data
+    config.update({'dir': str(folder), 'test_share': 1.0, 'image_size': TARGET, 'mask_values': ('1', '2', '3')})
+    return config

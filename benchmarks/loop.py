@@ -1,4 +1,4 @@
-"""What the loop adds to the step (data, augmentation, metrics, writers, checkpoints), and what a start takes."""
+"""The cost of the training loop around the step (data, augmentation, metrics, checkpoints), and of a start."""
 
 import os
 import pathlib
@@ -13,20 +13,20 @@ from benchmarks import works
 from benchmarks.compare import commit
 from benchmarks.side import Side
 from common.errors import UserError
-from configs import unet_mp_tr_ce
 
 ROOT = pathlib.Path(__file__).parent.parent
-BATCH, LOG_EVERY = 16, 8  # Steps a window; an epoch of the synthetic pets has 32.
+BATCH, LOG_EVERY = 16, 8  # Steps per window; an epoch of the synthetic pets has 32 steps.
 START_LIMIT = 600  # Seconds.
 
 
 def measure(rounds: int, seconds: float, quick: bool) -> dict[str, Any]:
-    """Speed of `main.py` on synthetic pets, augmented as in the full configuration, over that of the bare step.
+    """Speed of `main.py` on synthetic pets, augmented as in the full configuration, relative to the bare step.
 
-    The bare step is timed for so many seconds before each run of the loop, and as many after it.
-    A start ends with the line of the first dispatch in metrics.jsonl. The first start decodes the data, which are
-    prepared, and compiles; the second has the decoded data; the fourth also the compiled functions that the third
-    one left in JAX's persistent cache, which on a CPU a user has to ask for.
+    The bare step is timed for `seconds` before and after each run of the loop.
+
+    A start ends with the line of the first dispatch in metrics.jsonl. The first start draws the data and compiles. The
+    second reuses the decoded data. The third also fills JAX's persistent cache, which is off by default on a CPU, and
+    the fourth uses it.
     """
     width, size, epochs = (2, 16, 1) if quick else (16, 128, 3)
     work = works.unet(width, BATCH, size)
@@ -36,7 +36,7 @@ def measure(rounds: int, seconds: float, quick: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         options = [f'--config.model.width={width}', f'--config.data.image_size={size}',
-                   '--config.data.name=synthetic_pets', f'--config.data.dir={prepare(folder / "data")}',
+                   '--config.data.name=synthetic_pets',
                    f'--config.batch_size={BATCH}', '--config.eval_every_epochs=0',
                    f'--config.optimizer.name={work.config.optimizer.name}',
                    f'--config.steps_per_dispatch={work.config.steps_per_dispatch}']
@@ -56,18 +56,8 @@ def measure(rounds: int, seconds: float, quick: bool) -> dict[str, Any]:
             'first_start_seconds': starts[0], 'second_start_seconds': starts[1], 'compiled_start_seconds': starts[3]}
 
 
-def prepare(folder: pathlib.Path) -> pathlib.Path:
-    """Draws the synthetic pets into `folder`, as their first use would."""
-    from common import data  # Imports JAX, which the other works need only in their sides' processes.
-    from unet import synthetic  # noqa: F401  (importing it registers it with TFDS)
-    config = unet_mp_tr_ce.get_config('demo').data
-    config.dir = str(folder)
-    data.prepared_builder(config)
-    return folder
-
-
 def launch(folder: pathlib.Path, run: str, options: list[str], with_cache: bool = False) -> subprocess.Popen:
-    """Starts a training in `folder`/`run`."""
+    """Starts a run in `folder`/`run`."""
     command = [sys.executable, 'main.py', '--config=configs/unet_mp_tr_ce.py', f'--workdir={folder / run}']
     one_device = os.environ.get('CUDA_VISIBLE_DEVICES', '0').partition(',')[0]
     settings = {'XDG_CACHE_HOME': str(folder / 'cache'), 'CUDA_VISIBLE_DEVICES': one_device,
@@ -78,7 +68,7 @@ def launch(folder: pathlib.Path, run: str, options: list[str], with_cache: bool 
 
 
 def start(folder: pathlib.Path, run: str, options: list[str], with_cache: bool) -> float:
-    """Seconds from the command to the first line of metrics."""
+    """Starts a run and stops it; returns the seconds from the command to the first line of metrics."""
     metrics, began = folder / run / 'metrics.jsonl', time.perf_counter()
     process = launch(folder, run, options, with_cache)
     while not (metrics.exists() and metrics.stat().st_size):
@@ -93,17 +83,17 @@ def start(folder: pathlib.Path, run: str, options: list[str], with_cache: bool) 
 
 
 def loop_speed(folder: pathlib.Path, run: str, options: list[str]) -> float:
-    """Images a second of a training from the first metrics to the last: without start and evaluation."""
+    """Images a second of a run, without its start and evaluation."""
     from common.writers import read_metrics
     process = launch(folder, run, [*options, f'--config.log_every_steps={LOG_EVERY}'])
     error = last_line(process)
     if process.returncode:
         raise UserError(f'training failed: {error}')
     speeds = [line['images_per_second'] for line in read_metrics(folder / run) if line['split'] == 'train']
-    return statistics.harmonic_mean(speeds[1:])  # The windows are equally long; the first one compiles.
+    return statistics.harmonic_mean(speeds[1:])  # Of equal windows; the first one includes compilation.
 
 
 def last_line(process: subprocess.Popen) -> str:
-    """Waits for the process, and returns the last of what it said to the user."""
+    """Waits for the process to end, and returns the last line that it printed to stderr."""
     _, said = process.communicate()
-    return said.strip().splitlines()[-1] if said.strip() else 'it said nothing'
+    return said.strip().splitlines()[-1] if said.strip() else 'it printed nothing'

@@ -1,4 +1,4 @@
-"""How either side is timed: the same few lines for both."""
+"""Timing and memory, the same code for both sides."""
 
 from collections.abc import Callable
 import os
@@ -8,18 +8,18 @@ import resource
 import sys
 import time
 
-CEILING_SIZES = {'cpu': 2048, 'gpu': 8192, 'cuda': 8192}  # By what JAX and PyTorch call the device.
+CEILING_SIZES = {'cpu': 2048, 'gpu': 8192, 'cuda': 8192}  # By the names of JAX (gpu) and PyTorch (cuda).
 CEILING_TRIALS = 5
 
 
 def speed(step: Callable[[], object], wait: Callable[[], object], images: int, seconds: float) -> float:
-    """Images a second of `step`, called until `seconds` are over.
+    """Images a second of `step`, called repeatedly for `seconds`.
 
     Args:
-        step: works on `images` images, or sends that work off.
-        wait: returns when all work that was sent off is done.
+        step: processes `images` images, or dispatches that work.
+        wait: returns when all dispatched work is done.
     """
-    step()  # The other side ran just before: threads are asleep and caches cold.
+    step()  # Warm up: the other side ran before, so threads sleep and caches are cold.
     wait()
     start, steps = time.perf_counter(), 0
     while not steps or time.perf_counter() - start < seconds:
@@ -30,7 +30,7 @@ def speed(step: Callable[[], object], wait: Callable[[], object], images: int, s
 
 
 def ceiling(product: Callable[[], object], size: int) -> float:
-    """The best GFLOP/s of `product`, which multiplies two square matrices of side `size`."""
+    """The best GFLOP/s of several calls of `product`, which multiplies two square matrices of side `size`."""
     seconds = []
     for _ in range(CEILING_TRIALS + 1):
         start = time.perf_counter()
@@ -40,7 +40,7 @@ def ceiling(product: Callable[[], object], size: int) -> float:
 
 
 def cpu_name() -> str:
-    """The processor, its vector instructions and the number of cores, as far as the system tells."""
+    """The number of cores, the processor and its vector instructions, as far as the system reports them."""
     path = pathlib.Path('/proc/cpuinfo')
     lines = path.read_text().splitlines() if path.exists() else []
     names = [line.partition(': ')[2] for line in lines if line.startswith('model name')]
@@ -49,6 +49,6 @@ def cpu_name() -> str:
 
 
 def peak_memory() -> float:
-    """MiB that this process has held at the most."""
+    """Peak memory of this process in MiB."""
     unit = 1 if sys.platform == 'darwin' else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2 ** 20

@@ -1,4 +1,4 @@
-"""Our side: the step and the evaluation of the product itself, on arrays in memory."""
+"""Our side: the training and evaluation steps of this project, on arrays in memory."""
 
 import dataclasses
 import functools
@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import measure, works
-from common import data
-from common.data import standardize
+from common.data import batches
+from common.data.images import standardize
 from common.evaluate import Evaluation
 from common.keys import Keys
 from common.parallel import Devices
@@ -37,7 +37,7 @@ class Segmentation(unet_task.SegmentationTask):
 
 @dataclasses.dataclass(frozen=True)
 class VAE(vae_task.VAETask):
-    """The VAE's task on random images, with an untrained frozen classifier and no judge."""
+    """The VAE task on random images, with an untrained frozen classifier and no judge."""
 
     work: works.Work
 
@@ -52,14 +52,14 @@ class VAE(vae_task.VAETask):
         return {'frozen': self.classifiers['frozen'].init(jax.random.key(0))}
 
     def inputs(self) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """An image, a label and noise, of the right shapes."""
+        """An image, a label and noise of the shapes that the model takes."""
         size, channels = self.config.data.image_size, len(self.config.data.mean)
         return (jnp.zeros((1, size, size, channels)), jnp.zeros((1, 1), jnp.int32),
                 jnp.zeros((1, self.config.model.latent)))
 
 
 class Device:
-    """What our side runs on."""
+    """The device of our side."""
 
     def describe(self) -> dict[str, Any]:
         device = jax.devices()[0]
@@ -74,13 +74,13 @@ class Device:
 
 
 class Ours:
-    """Trains and evaluates one work as the loop of common/train.py does, on one device."""
+    """Trains and evaluates one work on one device, as the loop in common/train.py does."""
 
     def __init__(self, work: works.Work):
         self.work = work
         self.task = (VAE if work.classifier else Segmentation)(work.config, work)
         devices = Devices(jax.devices()[:1])
-        self.trainer = Trainer(self.task, data.Feed(self.task.load('train'), devices), devices)
+        self.trainer = Trainer(self.task, batches.Feed(self.task.load('train'), devices), devices)
         self.evaluation = Evaluation(self.task, devices, self.trainer.feed)
         state, self.constants = self.trainer.init()
         self.initial = jax.tree.map(np.asarray, {'params': state.params, 'batch_stats': state.batch_stats})
@@ -88,13 +88,13 @@ class Ours:
         self.done, self.unread = 0, ()
 
     def reference(self) -> works.Reference:
-        """What the other side starts from."""
+        """The weights and examples that the PyTorch side starts from."""
         layers, others = in_order(self.network(), self.initial)
         frozen = in_order(self.classifier(), self.constants['frozen'])[0] if self.work.classifier else []
         return works.Reference(layers, others, frozen, self.task.load('train'), self.first_batch())
 
     def first_step(self) -> tuple[float, float, float]:
-        """Loss and gradient norm of the first step, and seconds, compilation included: of a dispatch of one step."""
+        """Loss and gradient norm of the first step, run in a dispatch of its own, and seconds with compilation."""
         start = time.perf_counter()
         sums = jax.tree.map(np.asarray, self.train_step(1))
         metrics = sums['metrics']
@@ -102,7 +102,7 @@ class Ours:
         return float(loss), float(sums['grad_norm']), time.perf_counter() - start
 
     def train_step(self, count: int):
-        """Sends off `count` steps, then waits for the ones before, as the loop does."""
+        """Dispatches `count` steps, then waits for the previous dispatch, as the loop does."""
         self.state, sums = self.trainer(self.state, self.constants, self.done, count)
         self.done += count
         jax.block_until_ready(self.unread)
@@ -110,7 +110,7 @@ class Ours:
         return sums
 
     def eval_step(self) -> None:
-        """Sends off the evaluation of a batch, then waits for the one before."""
+        """Dispatches the evaluation of a batch, then waits for the previous one."""
         size = self.work.config.batch_size
         batch = self.trainer.feed(np.arange(size)) | {'valid': np.ones((1, size), bool)}
         variables = self.state.average
@@ -120,21 +120,21 @@ class Ours:
         self.unread = sums
 
     def speed(self, mode: str, seconds: float) -> float:
-        """Images a second of 'train' or 'eval'."""
+        """Images a second in mode 'train' or 'eval'."""
         count = (self.work.config.steps_per_dispatch or default_dispatch()) if mode == 'train' else 1
         step = functools.partial(self.train_step, count) if mode == 'train' else self.eval_step
         return measure.speed(step, lambda: jax.block_until_ready(self.unread),
                              count * self.work.config.batch_size, seconds)
 
     def peak_memory(self) -> float:
-        """MiB at the most so far: of the device where it keeps count, else of the process."""
+        """Peak memory in MiB: that of the device if it is known, else that of the process."""
         stats = self.trainer.devices.devices[0].memory_stats()
         return stats['peak_bytes_in_use'] / 2 ** 20 if stats else measure.peak_memory()
 
     def first_batch(self) -> dict[str, np.ndarray]:
-        """The examples of the first step, with what is drawn for them."""
+        """The examples of the first step; for a VAE also their `given` labels and `noise`."""
         config, feed = self.work.config, self.trainer.feed
-        index = data.batch_indices(config.seed, 0, config.batch_size, feed.size)
+        index = batches.batch_indices(config.seed, 0, config.batch_size, feed.size)
         batch = {name: np.asarray(array[index]) for name, array in feed.arrays.items()} | {'index': index}
         if self.work.classifier:
             keys = Keys(jax.random.key(config.seed), 0)
@@ -153,13 +153,13 @@ class Ours:
 
 
 def in_order(network, variables) -> tuple[works.Layers, dict[str, np.ndarray]]:
-    """The layers of a network in the order in which they run, and what belongs to none.
+    """The layers of a network in the order in which they run, and the parameters outside layers.
 
     Args:
         network: a function of `variables` that calls Flax modules.
-        variables: `params` and, where there are any, `batch_stats`.
+        variables: `params` and, if there are any, `batch_stats`.
     Returns:
-        A dictionary of each layer's parameters and statistics by name; the parameters of the root by name.
+        A list with each layer's parameters and statistics by name; the parameters of the root module by name.
     """
     paths = []
 
@@ -176,7 +176,7 @@ def in_order(network, variables) -> tuple[works.Layers, dict[str, np.ndarray]]:
 
 
 def own_arrays(tree, path: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """The arrays at `path` itself, not those of what is below it."""
+    """The arrays at `path` itself, without those of its submodules."""
     for name in path:
         tree = tree.get(name, {})
     return {name: np.asarray(value) for name, value in tree.items() if not isinstance(value, dict)}

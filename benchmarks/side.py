@@ -1,4 +1,4 @@
-"""Ours and PyTorch's in processes of their own, so that neither threads nor memory of the two mix."""
+"""Runs each side in a process of its own, so that the two share neither threads nor memory."""
 
 import importlib
 import multiprocessing
@@ -11,19 +11,19 @@ from common.errors import UserError
 
 
 class Side:
-    """An object in another process; calling the side calls a method of the object.
+    """An object in another process. Calling the side calls a method of the object.
 
     Args:
-        module, name: the class, imported only there.
-        args: of its constructor.
-        huge_pages: whether its memory is to be in huge pages, as that of main.py is.
+        module, name: the class, which only the other process imports.
+        args: the arguments of its constructor.
+        huge_pages: whether the process uses huge pages, as main.py does.
     Raises:
-        UserError: the constructor or, when the side is called, the method raised; or the process has died.
+        UserError: the constructor or a called method raised, or the process has died.
     """
 
     def __init__(self, module: str, name: str, *args, huge_pages: bool = True):
-        os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')  # An accelerator's memory is shared.
-        os.environ['TORCHINDUCTOR_FORCE_DISABLE_CACHES'] = '1'  # A first step compiles, each time, on both sides.
+        os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')  # Both sides share its memory.
+        os.environ['TORCHINDUCTOR_FORCE_DISABLE_CACHES'] = '1'  # So that a first step always compiles.
         os.environ['JAX_ENABLE_COMPILATION_CACHE'] = 'false'
         cpu.configure()
         context = multiprocessing.get_context('spawn')
@@ -39,7 +39,7 @@ class Side:
         return self.answer((method, args))
 
     def answer(self, *calls):
-        """What comes back once the calls are sent."""
+        """Sends the calls and returns the answer."""
         try:
             for call in calls:
                 self.connection.send(call)
@@ -64,7 +64,7 @@ class Side:
 
 
 def serve(connection, module: str, name: str, args: tuple) -> None:
-    """Answers calls until the connection is closed."""
+    """Answers calls until the connection is closed; runs in the other process."""
     try:
         served = attempt(connection, lambda: getattr(importlib.import_module(module), name)(*args), False)
         while served is not None:
@@ -75,7 +75,7 @@ def serve(connection, module: str, name: str, args: tuple) -> None:
 
 
 def attempt(connection, call, send: bool = True):
-    """Sends the result of `call`, or that it succeeded if the result is not to be sent, or what it raised."""
+    """Returns the result of `call`, and sends it if `send`; sends a message and returns None if it raised."""
     try:
         result = call()
     except Exception as error:

@@ -1,11 +1,11 @@
-"""Rows of measurements as Markdown tables."""
+"""Markdown tables of measurements."""
 
 from collections.abc import Sequence
 import statistics
 
 
 def speed(rows: list[dict]) -> str:
-    """Images a second, and how many times as fast as PyTorch: median and range of the rounds."""
+    """Images a second, and the ratios to PyTorch."""
     header = ('work', 'type', 'ours, images/s', 'PyTorch eager', 'PyTorch best', 'ours / eager',
               'ours / best')
     return table(header, [(
@@ -16,20 +16,20 @@ def speed(rows: list[dict]) -> str:
 
 
 def ratio(row: dict, name: str = 'ratio', digits: int = 2) -> str:
-    """Median and range of the rounds."""
+    """A ratio: the median over the rounds, and the range."""
     low, high = row[f'{name}_range']
     return f'{row[name]:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})'
 
 
 def sides(rows: list[dict]) -> str:
-    """GFLOP/s of every side (of the ceiling); of training also the most MiB and the first step's seconds."""
+    """GFLOP/s and share of the ceiling for every side; for training also peak MiB and seconds of the first step."""
     names = list(dict.fromkeys(name for row in rows for name in row['images_per_second']))
     header = ('work', 'type', *names)
     return table(header, [(row['work'], row['dtype'], *(side(row, name) for name in names)) for row in rows])
 
 
 def side(row: dict, name: str) -> str:
-    """A side's cell; empty where it was left out."""
+    """The cell of a side; empty if it was left out."""
     if name not in row['images_per_second']:
         return ''
     rate = statistics.median(row['images_per_second'][name]) * row['gflop_per_image']
@@ -38,7 +38,7 @@ def side(row: dict, name: str) -> str:
 
 
 def growth(rows: list[dict]) -> str:
-    """Cost of an image by its arithmetic: where it is level, cost is linear in images and pixels."""
+    """Cost of an image, and GFLOP/s: if these are constant, cost is linear in images and pixels."""
     header = ('work', 'type', 'ours, ms an image', 'ours, GFLOP/s', 'ours / faster of the sides')
     return table(header, [(
         row['work'], row['dtype'], f'{1e3 / row["ours"]:.3g}', f'{row["ours"] * row["gflop_per_image"]:.4g}',
@@ -46,7 +46,7 @@ def growth(rows: list[dict]) -> str:
 
 
 def loop(rows: list[dict]) -> str:
-    """The whole loop beside the bare step, and three starts."""
+    """The whole loop compared with the bare step, and three starts."""
     header = ('work', 'bare step, images/s', 'whole loop, images/s', 'loop / bare step', 'first start, s',
               'second start, s', 'with JAX\'s cache, s')
     return table(header, [(
@@ -56,7 +56,7 @@ def loop(rows: list[dict]) -> str:
 
 
 def decode(rows: list[dict]) -> str:
-    """Photographs a second, by all cores and by one."""
+    """Photographs a second, with all cores and with one thread."""
     header = ('work', 'all cores, images/s', 'one thread, images/s', 'all cores / one thread')
     return table(header, [(row['work'], f'{row["all_cores"]:.4g}', f'{row["one_thread"]:.4g}',
                            ratio(row)) for row in rows])

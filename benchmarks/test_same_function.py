@@ -1,7 +1,7 @@
-"""Ours and PyTorch's networks are the same function: outputs, loss and gradients, in training and evaluation.
+"""Our networks and PyTorch's compute the same outputs, loss and gradients, in training and evaluation.
 
-Sums are taken in another order there; what that makes of float32, through a dozen batch normalisations of a
-few pixels each, is the tolerance.
+The tolerance allows for float32 rounding: PyTorch sums in another order, and a dozen batch normalisations over a few
+pixels each enlarge the difference.
 """
 
 import copy
@@ -20,7 +20,7 @@ from common.keys import Keys
 from configs import unet_mp_tr_ce, unet_mp_tr_dice, unet_strconv_tr_ce, unet_strconv_ups_dice
 from vae.classifier import standardize
 
-OUTPUTS, GRADIENTS = 1e-4, 1e-3  # Largest difference: of outputs, by the largest; of a gradient, by norm.
+OUTPUTS, GRADIENTS = 1e-4, 1e-3  # Relative to the largest output; relative norm of a gradient.
 VARIANTS = (unet_mp_tr_ce, unet_mp_tr_dice, unet_strconv_tr_ce, unet_strconv_ups_dice)
 WORKS = [works.unet(4, 4, 16, variant, (1, 2, 4)) for variant in VARIANTS] + [
     works.vae_on_mnist(8), works.vae_on_cifar10(4, 8)]
@@ -28,14 +28,14 @@ NAMES = [variant.__name__.split('.')[1] for variant in VARIANTS] + ['vae_mnist',
 
 
 def changed(variables):
-    """Variables with no two values alike, where initial ones are all zeros or ones."""
+    """The variables plus noise, because many initial values are all zeros or ones."""
     rng = np.random.default_rng(0)
     return jax.tree.map(lambda x: np.float32(x + 0.05 * rng.normal(size=x.shape)), variables)
 
 
 @pytest.fixture(params=WORKS, ids=NAMES, scope='module')
 def sides(request):
-    """Our side, PyTorch's, and what the latter starts from."""
+    """Our side, PyTorch's, and the reference that the latter starts from."""
     ours, theirs = Ours(request.param), Theirs(request.param, 'eager')
     ours.initial = changed(ours.initial)
     ours.constants = changed(jax.tree.map(np.asarray, ours.constants))
@@ -44,7 +44,7 @@ def sides(request):
 
 @pytest.fixture
 def both(sides):
-    """The sides with the same weights and statistics, whatever another test did."""
+    """The sides with the same weights and statistics, also after another test changed them."""
     _, theirs, reference = sides
     theirs.load(reference)
     return sides
@@ -67,7 +67,7 @@ def our_outputs(ours, batch, train):
 
 
 def our_gradients(ours, batch):
-    """Loss, new statistics and gradients of the first batch in training mode."""
+    """Loss, updated statistics and gradients of the first batch, in training mode."""
     task, trainer = ours.task, ours.trainer
 
     def gradients(variables, constants, batch, root):
@@ -81,7 +81,7 @@ def our_gradients(ours, batch):
 
 
 @pytest.mark.parametrize('train', [False, True], ids=['evaluation', 'training'])
-def test_outputs(both, train):
+def test_outputs_are_equal(both, train):
     ours, theirs, reference = both
     expected = our_outputs(ours, stacked(reference.batch), train)
     theirs.objective.train(train)
@@ -91,7 +91,7 @@ def test_outputs(both, train):
     np.testing.assert_allclose(outputs.movedim(1, -1), expected, atol=OUTPUTS * np.abs(expected).max())
 
 
-def test_loss_gradients_and_statistics(both):
+def test_loss_gradients_and_statistics_are_equal(both):
     ours, theirs, reference = both
     value, statistics, grads = our_gradients(ours, stacked(reference.batch))
     network = theirs.objective.network
@@ -107,10 +107,10 @@ def test_loss_gradients_and_statistics(both):
         difference = (parameter.grad - gradient).norm() / gradient.norm()
         assert difference < GRADIENTS, (name, difference)
     for (name, value), other in zip(network.named_buffers(), expected.buffers(), strict=True):
-        if name.endswith('running_mean'):  # PyTorch's running variance has n - 1 in place of n.
+        if name.endswith('running_mean'):  # PyTorch's running variance divides by n - 1, ours by n.
             np.testing.assert_allclose(value, other, rtol=OUTPUTS, atol=OUTPUTS)
 
 
 def stacked(batch):
-    """With the axis of devices, of which there is one."""
+    """The batch with a leading axis for its single device."""
     return {name: value[None] for name, value in batch.items()}

@@ -1,4 +1,4 @@
-"""PyTorch's side: the same work, written as one would there, in the ways that may be its fastest."""
+"""PyTorch's side: the same work in idiomatic PyTorch, in several ways of which the fastest counts."""
 
 import time
 from typing import Any, NamedTuple
@@ -11,15 +11,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import measure, torch_unet, torch_vae, works
 from benchmarks.torch_layers import load
 
-warnings.filterwarnings('ignore', message='dynamo_pgo force disabled')  # As side.py wants it.
+warnings.filterwarnings('ignore', message='dynamo_pgo force disabled')  # side.py disables it on purpose.
 
 
 class Candidate(NamedTuple):
     """A way to run PyTorch.
 
     Attributes:
-        channels_last: memory format. fused: the optimizer's fused kernel, and where there are such things, TF32 and the
-            fastest of cuDNN's algorithms.
+        channels_last: whether images have this memory format.
+        fused: whether to use the fused optimizer and, on a GPU, TF32 and cuDNN's benchmark mode.
         compile: None, or the `mode` of `torch.compile`.
     """
 
@@ -34,12 +34,12 @@ CANDIDATES = {
     'compile': Candidate(fused=True, compile='default'),
     'compile_channels_last': Candidate(channels_last=True, fused=True, compile='default'),
 }
-# CUDA graphs: what helps where the work of a step is small.
+# CUDA graphs, which help where a step does little work.
 CUDA_CANDIDATES = {'compile_graphs': Candidate(channels_last=True, fused=True, compile='reduce-overhead')}
 
 
 class Device:
-    """What PyTorch runs on."""
+    """The device of PyTorch."""
 
     def describe(self) -> dict[str, Any]:
         return {'backend': device().type, 'torch': torch.__version__,
@@ -68,7 +68,7 @@ class Theirs:
         self.batch_size = work.config.batch_size
 
     def load(self, reference) -> None:
-        """Takes over the weights and the examples, and makes the optimizer."""
+        """Copies the weights and the examples, and creates the optimizer."""
         objective, options = self.objective, self.work.config.optimizer
         inputs = objective.example_inputs(self.work.config.data.image_size)
         load(objective.network, reference.layers, reference.others, inputs)
@@ -84,14 +84,14 @@ class Theirs:
         self.compiled = torch.compile(objective, mode=self.way.compile) if self.way.compile else objective
 
     def tensor(self, value) -> torch.Tensor:
-        """An array of ours: images become `[B, C, H, W]`, labels int64."""
+        """A tensor of one of our arrays: images become `[B, C, H, W]`, labels int64."""
         tensor = torch.tensor(value, device=self.device)
         if tensor.ndim == 4:
             return tensor.movedim(-1, 1).contiguous(memory_format=self.format)
         return tensor.long() if tensor.dtype == torch.int32 else tensor
 
     def first_step(self, reference) -> tuple[float, float, float]:
-        """Loss and gradient norm of the first step on our batch, and seconds, compilation included."""
+        """Loss and gradient norm of the first step on our batch, and seconds with compilation."""
         batch, start = self.batch(reference), time.perf_counter()
         loss, grad_norm = (value.item() for value in self.step(batch))
         return loss, grad_norm, time.perf_counter() - start
@@ -107,7 +107,7 @@ class Theirs:
             return self.compiled(**batch)[0]
 
     def step(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """One step of training; returns the loss, and the norm of the gradient before clipping."""
+        """One training step; returns the loss, and the norm of the gradient before clipping."""
         self.optimizer.zero_grad()
         loss = self.forward(batch)
         loss.backward()
@@ -119,11 +119,11 @@ class Theirs:
         return loss.detach(), norm
 
     def averaged(self) -> list[torch.Tensor]:
-        """What evaluation averages. `AveragedModel` does it too, but waits for a GPU at each step."""
+        """The tensors of the moving average. `AveragedModel` is not used: it waits for a GPU at each step."""
         return [*self.objective.network.parameters(), *self.objective.network.buffers()]
 
     def next_batch(self) -> dict[str, torch.Tensor]:
-        """Random examples."""
+        """A batch of random examples."""
         index = torch.randint(len(self.arrays['image']), (self.batch_size,), device=self.device)
         return self.objective.draw({name: array[index] for name, array in self.arrays.items()})
 
@@ -135,20 +135,20 @@ class Theirs:
         self.forward(self.next_batch())
 
     def speed(self, mode: str, seconds: float) -> float:
-        """Images a second of 'train' or 'eval'."""
+        """Images a second in mode 'train' or 'eval'."""
         self.objective.train(mode == 'train')
         step = self.train_step if mode == 'train' else self.eval_step
         return measure.speed(step, wait, self.batch_size, seconds)
 
     def gflop(self, mode: str) -> float:
-        """Additions and multiplications of matrix products and convolutions, for an image, in 10⁹."""
+        """Additions and multiplications in matrix products and convolutions per image, in 10⁹."""
         self.objective.train(mode == 'train')
         with FlopCounterMode(display=False) as counter:
             self.train_step() if mode == 'train' else self.eval_step()
         return counter.get_total_flops() / self.batch_size / 1e9
 
     def peak_memory(self) -> float:
-        """MiB at the most so far: of the device where it keeps count, else of the process."""
+        """Peak memory in MiB: that of the device on CUDA, else that of the process."""
         return (torch.cuda.max_memory_allocated() / 2 ** 20 if self.device.type == 'cuda' else
                 measure.peak_memory())
 
@@ -158,6 +158,6 @@ def device() -> torch.device:
 
 
 def wait() -> None:
-    """Returns when the device has done all that it was sent."""
+    """Returns when the device has done all dispatched work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()

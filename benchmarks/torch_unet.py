@@ -26,7 +26,7 @@ def way_up(kind: str, inputs: int, features: int) -> nn.Module:
 
 
 class UNet(nn.Module):
-    """As unet/model.py's `UNet`: `[B, 3, H, W]` to float32 logits `[B, classes, H, W]`."""
+    """`UNet` of unet/model.py: `[B, 3, H, W]` to float32 logits `[B, classes, H, W]`."""
 
     def __init__(self, channels: Sequence[int], down: str, up: str):
         super().__init__()
@@ -57,7 +57,7 @@ class UNet(nn.Module):
 
 
 def dice(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """As unet/losses.py's `dice`, averaged over the batch."""
+    """`dice` of unet/losses.py, averaged over the batch."""
     targets = F.one_hot(labels, CLASSES).movedim(-1, 1).to(logits.dtype)
     probabilities = logits.softmax(1)
     overlap, size = (probabilities * targets).sum((2, 3)), targets.sum((2, 3))
@@ -67,7 +67,7 @@ def dice(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 class Objective(nn.Module):
-    """Network and loss: a batch to the scalar that training minimises, and the logits."""
+    """Network and loss: maps a batch to the scalar to minimise, and the logits."""
 
     def __init__(self, work):
         super().__init__()
@@ -83,9 +83,9 @@ class Objective(nn.Module):
         return self.loss(logits, labels.long()), logits
 
     def example_inputs(self, size: int) -> tuple[torch.Tensor, ...]:
-        """Something that the network takes."""
+        """Inputs of the right shapes and types."""
         return (torch.zeros(1, 3, size, size),)
 
     def draw(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Nothing is drawn at random for a batch."""
+        """The batch itself: nothing is drawn at random."""
         return batch

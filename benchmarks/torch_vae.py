@@ -43,7 +43,7 @@ def resnet9_decoder(channels: int, width: int, size: int, latent: int) -> nn.Seq
 
 
 class Residual(nn.Module):
-    """Adds what two convolutions make of the input to it."""
+    """Residual block of two convolutions."""
 
     def __init__(self, features: int):
         super().__init__()
@@ -54,7 +54,7 @@ class Residual(nn.Module):
 
 
 class ToMap(nn.Module):
-    """Latents `[B, Z]` to the feature map `[B, features, side, side]`."""
+    """Maps latents `[B, Z]` to a feature map `[B, features, side, side]`."""
 
     def __init__(self, latent: int, side: int, features: int):
         super().__init__()
@@ -66,7 +66,7 @@ class ToMap(nn.Module):
 
 
 class ToLogits(nn.Module):
-    """Feature map to the logits of an image, in float32."""
+    """Maps a feature map to the logits of an image, in float32."""
 
     def __init__(self, features: int, channels: int):
         super().__init__()
@@ -78,12 +78,12 @@ class ToLogits(nn.Module):
 
 ENCODERS = {'small': small_encoder, 'resnet9': resnet9}
 DECODERS = {'small': small_decoder, 'resnet9': resnet9_decoder}
-SHRINK = {'small': 4, 'resnet9': 8}  # The side of an image over that of its feature map.
-GROW = {'small': 1, 'resnet9': 8}  # Channels of the feature map, in widths.
+SHRINK = {'small': 4, 'resnet9': 8}  # Side of an image divided by that of its feature map.
+GROW = {'small': 1, 'resnet9': 8}  # Channels of the feature map divided by `width`.
 
 
 class ConditionalVAE(nn.Module):
-    """As vae/model.py's: images, labels and noise to mu, log-variance, mean image in (0, 1) and log-scale."""
+    """That of vae/model.py: images, labels and noise to mu, log-variance, mean image in (0, 1) and log-scale."""
 
     def __init__(self, config):
         super().__init__()
@@ -97,7 +97,7 @@ class ConditionalVAE(nn.Module):
         self.raw_log_scale = nn.Parameter(torch.zeros(()))
 
     def forward(self, images: torch.Tensor, labels: torch.Tensor, noise: torch.Tensor):
-        features = self.encoder(images).permute(0, 2, 3, 1).flatten(1)  # Ours are flattened channels last.
+        features = self.encoder(images).permute(0, 2, 3, 1).flatten(1)  # In the order of JAX: channels last.
         mu = in_float32(self.to_mu, features) + self.embed_mu(labels)
         log_var = in_float32(self.to_log_var, features) + self.embed_log_var(labels)
         mean = self.decoder(mu + (0.5 * log_var).exp() * noise).sigmoid()
@@ -118,7 +118,7 @@ class Classifier(nn.Module):
 
 
 class Objective(nn.Module):
-    """Network, frozen classifier and loss: a batch to what training minimises, and the mean image."""
+    """Network, frozen classifier and loss: maps a batch to the scalar to minimise, and the mean image."""
 
     def __init__(self, work):
         super().__init__()
@@ -130,7 +130,7 @@ class Objective(nn.Module):
         self.classifier = Classifier(work.classifier).eval().requires_grad_(False)
 
     def train(self, mode: bool = True):
-        """Switches the network; the classifier stays in evaluation mode."""
+        """Sets the mode of the network; the classifier stays in evaluation mode."""
         super().train(mode)
         self.classifier.eval()
         return self
@@ -148,12 +148,12 @@ class Objective(nn.Module):
         return total.mean(), mean
 
     def example_inputs(self, size: int) -> tuple[torch.Tensor, ...]:
-        """Something that the network takes."""
+        """Inputs of the right shapes and types."""
         return (torch.zeros(1, len(self.config.data.mean), size, size), torch.zeros(1, dtype=torch.long),
                 torch.zeros(1, self.config.model.latent))
 
     def draw(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """The batch with given labels, some of them wrong, and noise."""
+        """The batch with `given` labels, some of them wrong, and `noise`."""
         label = batch['label']
         shift = torch.randint_like(label, 1, CLASSES)
         wrong = torch.rand(len(label), device=label.device) < self.config.wrong_label_rate

@@ -1,4 +1,4 @@
-"""What is measured: networks, image sizes and batches, as configurations that both sides build from."""
+"""The works to measure: networks, image sizes and batches, as configurations from which both sides are built."""
 
 import copy
 from typing import NamedTuple
@@ -16,8 +16,8 @@ class Work(NamedTuple):
 
     Attributes:
         name: family, width, batch and image size, as in 'unet_w32_b16_128px'.
-        config: of the network that is trained.
-        classifier: of the frozen classifier in its loss; only for a VAE.
+        config: the configuration of the trained network.
+        classifier: that of the frozen classifier in its loss; only for a VAE.
     """
 
     name: str
@@ -26,14 +26,14 @@ class Work(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """What the other side needs to compute the same: arrays of the host, in our layout.
+    """The weights and examples for PyTorch: host arrays, in our layout.
 
     Attributes:
-        layers: of the network, in the order in which they run; see `in_order` in ours.py.
-        others: parameters that belong to no layer, by name.
-        classifier: the layers of the frozen classifier.
+        layers: arrays of the network's layers, in the order in which they run; see `in_order` in ours.py.
+        others: parameters outside layers, by name.
+        classifier: layers of the frozen classifier.
         arrays: the training examples.
-        batch: those of the first step; for a VAE with `given` labels and `noise`.
+        batch: the examples of the first step; for a VAE with `given` labels and `noise`.
     """
 
     layers: Layers
@@ -63,23 +63,23 @@ def vae_on_cifar10(width: int, batch: int) -> Work:
 
 
 def bare(config: ConfigDict, batch: int) -> ConfigDict:
-    """The configuration without augmentation, with AdamW, so that both sides do the same work, and without an end."""
+    """The configuration without augmentation, without an end, and with AdamW, so that both sides do the same work."""
     config.update({'num_epochs': 10 ** 6, 'batch_size': batch, 'eval_batch_size': batch})
     config.augment.flip = False
-    # PyTorch's Muon takes no convolutions.
+    # PyTorch's Muon does not support convolutions.
     config.optimizer.update({'name': 'adamw', 'learning_rate': 1e-3, 'schedule': 'constant', 'warmup_fraction': 0.0})
     return config
 
 
 def plain(config: ConfigDict, batch: int) -> ConfigDict:
-    """Also without the swap loss, and with the classifier shown the reconstruction as it is."""
+    """Also without the swap loss, and without changes to the reconstruction before the classifier."""
     config.swap_weight = 0.0
     config.show.update({'scale': 0.0, 'shift': 0.0, 'noise': 0.0})
     return bare(config, batch)
 
 
 def in_dtype(work: Work, dtype: str) -> Work:
-    """The same work, computed in another type."""
+    """The same work in another dtype."""
     work = copy.deepcopy(work)
     for config in filter(None, (work.config, work.classifier)):
         config.dtype = dtype
@@ -87,7 +87,7 @@ def in_dtype(work: Work, dtype: str) -> Work:
 
 
 def models(accelerator: bool) -> list[Work]:
-    """The works of the main table; on CPU with a narrower CIFAR-10 VAE, whose full width takes minutes there."""
+    """The works of the main table. On a CPU the CIFAR-10 VAE is narrower; its full width takes minutes there."""
     return [unet(16, 16, 128), unet(32, 16, 128), vae_on_mnist(32), vae_on_mnist(128),
             vae_on_cifar10(64 if accelerator else 16, 128)]
 
@@ -99,12 +99,12 @@ def growth() -> list[Work]:
 
 
 def tiny() -> list[Work]:
-    """Every kind of work at a size that takes a moment, to see that all is well."""
+    """Every kind of work at a tiny size, as a quick check."""
     return [unet(4, 4, 32), vae_on_mnist(4), vae_on_cifar10(2, 4)]
 
 
 def arrays(work: Work) -> dict[str, np.ndarray]:
-    """Four batches of random examples, in the form in which the task's `load` has them."""
+    """Four batches of random examples, in the form that the task's `load` returns."""
     data, rng = work.config.data, np.random.default_rng(0)
     shape = (4 * work.config.batch_size, data.image_size, data.image_size)
     channels = len(data.mean) if work.classifier else 3

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 import logging
 import os
+import pathlib
 import re
 import sys
 from typing import Any
@@ -41,10 +42,16 @@ def run(main: Callable[[], None], argv: list[str]) -> int:
     return 0
 
 
-def config_file() -> str:
-    """What --config names: a path, and after a colon a variant."""
+def find_workdir(workdir: str) -> pathlib.Path:
+    """`workdir`, or if that is empty the folder named after --config. Raises UserError without both."""
+    if workdir:
+        return pathlib.Path(workdir)
     flag: Any = flags.FLAGS['config']
-    return flag.config_filename
+    if flag.value is None:
+        raise UserError('say what to do: --config=configs/unet_mp_tr_ce.py trains, '
+                        '--mode=eval --workdir=runs/unet_mp_tr_ce evaluates; --help lists all flags')
+    path, _, variant = flag.config_filename.partition(':')
+    return pathlib.Path('runs') / '_'.join(filter(None, (pathlib.Path(path).stem, variant)))
 
 
 def parse(argv: list[str]) -> None:

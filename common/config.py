@@ -79,11 +79,31 @@ def same_type(value: object, example: object) -> bool:
 
 
 def differences(stored: ConfigDict, config: ConfigDict) -> list[str]:
-    """What differs between two configurations, in words, apart from where data and other runs are found."""
+    """What differs between two configurations, in words.
+
+    Where data and other runs are found may differ, and so may what `config` leaves to the data.
+    """
     old, new = flatten(stored), flatten(config)
     names = sorted(old | new, key=lambda name: (name not in new, name not in old, name))
     return [f'{name} was {old.get(name)!r} and is now {new.get(name)!r}' for name in names
-            if not is_location(name) and old.get(name) != new.get(name)]
+            if not is_location(name) and old.get(name) != new.get(name) and not is_open(new.get(name))]
+
+
+def is_open(value: object) -> bool:
+    """Whether a value is left to the data: an empty list, or class weights that are to be balanced."""
+    return value in ([], (), 'balanced')
+
+
+def filled(config: ConfigDict, values: Mapping[str, object]) -> ConfigDict:
+    """A copy of the configuration with other values, by dotted name."""
+    return ConfigDict(nested(flatten(config) | dict(values)))
+
+
+def with_stored(config: ConfigDict, stored: ConfigDict) -> ConfigDict:
+    """The configuration with the values of a stored one where it leaves them to the data."""
+    old, new = flatten(stored), flatten(config)
+    known = {name: old[name] for name in new if is_open(new[name]) and not is_open(old.get(name, []))}
+    return filled(config, known) if known else config
 
 
 def is_location(name: str) -> bool:

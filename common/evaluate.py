@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from common import data
 from common import workdir as workdir_lib
 from common.checkpoint import restore
+from common.data import batches
 from common.keys import Keys
 from common.parallel import Devices, first_before_others, is_first, on_first
 from common.task import Task, metrics_of
@@ -25,7 +25,7 @@ class Evaluation:
             else 'test'.
     """
 
-    def __init__(self, task: Task, devices: Devices, train_feed: data.Feed | None = None):
+    def __init__(self, task: Task, devices: Devices, train_feed: batches.Feed | None = None):
         self.task, self.devices = task, devices
         self.feeds = {'train': train_feed} if train_feed else {}
         self.split = 'validation' if task.config.data.validation_examples else 'test'
@@ -43,16 +43,17 @@ class Evaluation:
         rows = {name: results.pop(name) for name in self.task.per_example if name in results}
         return self.devices.sum(results), self.devices.gather(rows)
 
-    def feed(self, split: str) -> data.Feed:
+    def feed(self, split: str) -> batches.Feed:
         if split not in self.feeds:
-            self.feeds[split] = data.Feed(first_before_others(lambda: self.task.load(split)), self.devices)
+            self.feeds[split] = batches.Feed(first_before_others(lambda: self.task.load(split)), self.devices)
         return self.feeds[split]
 
     def metrics(self, variables, constants, poll: Callable[[], None], split: str = '') -> dict[str, float]:
         """Metrics of one split; `poll` is called after every batch and may raise to stop."""
         split = split or self.split
-        feed, step, totals, sent = self.feed(split), self.step(split), Totals(), None
-        for index, valid in data.padded_batches(feed.size, self.batch_size):
+        feed, step, totals = self.feed(split), self.step(split), Totals()
+        sent: tuple = ()
+        for index, valid in batches.padded_batches(feed.size, self.batch_size):
             batch = feed(index) | {'valid': self.devices.split(valid)}
             # Dispatch the next batch before waiting for the sums of the last one.
             sent, arrived = (*step(variables, constants, batch, self.root), valid), sent
@@ -66,7 +67,7 @@ class Evaluation:
         """The contents of results.json: all metrics of the test split, and the loss on the training split."""
         train = self.metrics(variables, constants, poll, 'train')
         test = self.metrics(variables, constants, poll, 'test')
-        total = data.total_steps(self.task.config, self.feed('train').size)
+        total = batches.total_steps(self.task.config, self.feed('train').size)
         return {**test, 'train_loss': train['loss'], 'split': 'test', 'step': step, 'finished': step == total,
                 'num_examples': self.feed('test').size}
 
@@ -80,7 +81,7 @@ class Evaluation:
         return self.task.figures(variables, examples, Keys(jax.random.key(self.task.config.seed), 0))
 
 
-def fixed_examples(feed: data.Feed, count: int) -> dict[str, np.ndarray]:
+def fixed_examples(feed: batches.Feed, count: int) -> dict[str, np.ndarray]:
     """The same examples in every run, spread evenly over the split, with their `index` in it."""
     index = np.linspace(0, feed.size - 1, min(count, feed.size)).round().astype(np.int32)
     return feed.take(index)

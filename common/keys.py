@@ -1,4 +1,4 @@
-"""The only source of randomness: keys that depend on (seed, stream, step, example) and nothing else."""
+"""The only source of randomness: keys that depend only on seed, stream, step and example."""
 
 from functools import partial
 from typing import NamedTuple
@@ -8,11 +8,11 @@ import jax
 
 
 class Keys(NamedTuple):
-    """The random streams of one step. Never split or carried, so resuming needs no stored key.
+    """The random streams of one step. No key is carried from step to step, so checkpoints store none.
 
     Attributes:
         root: key of the run, `jax.random.key(seed)`.
-        step: scalar; evaluation uses 0, so that noise there depends on the example alone.
+        step: scalar; evaluation uses 0, so that its noise depends only on the example.
     """
 
     root: jax.Array
@@ -23,5 +23,5 @@ class Keys(NamedTuple):
         return jax.random.fold_in(jax.random.fold_in(self.root, zlib.crc32(name.encode())), self.step)
 
     def per_example(self, name: str, index: jax.Array) -> jax.Array:
-        """Keys `[B]`, one for each example index `[B]`: the same however the batch is split."""
+        """Keys `[B]`, one for each example index `[B]`, independent of how the batch is split."""
         return jax.vmap(partial(jax.random.fold_in, self.stream(name)))(index)

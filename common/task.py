@@ -70,6 +70,13 @@ class Task(abc.ABC):
     def init(self, key: jax.Array) -> Variables:
         """The initial variables: `params`, which the optimizer trains, and `batch_stats`."""
 
+    def open_values(self) -> dict[str, Any]:
+        """Values that the configuration leaves to the data (`common.config.is_open`), by dotted name.
+
+        Asked once, before training begins. Raises UserError where the data do not tell.
+        """
+        return {}
+
     def constants(self) -> Arrays:
         """Arrays that `loss` and `eval_step` read and nothing changes, such as frozen classifiers."""
         return {}

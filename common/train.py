@@ -16,9 +16,10 @@ import numpy as np
 import optax
 
 from common import config as config_lib
-from common import data, optimizer
+from common import optimizer
 from common import workdir as workdir_lib
 from common.checkpoint import Checkpoints
+from common.data import batches, cache
 from common.errors import Diverged, Interrupted, UserError, notice
 from common.evaluate import Evaluation, numbers
 from common.keys import Keys
@@ -88,10 +89,10 @@ def check(task: Task) -> None:
 class Trainer:
     """A task, its optimizer and the devices: the compiled steps, and the state they work on."""
 
-    def __init__(self, task: Task, feed: data.Feed, devices: Devices):
+    def __init__(self, task: Task, feed: batches.Feed, devices: Devices):
         config = self.config = task.config
         self.task, self.feed, self.devices = task, feed, devices
-        self.steps = data.total_steps(config, self.feed.size)
+        self.steps = batches.total_steps(config, self.feed.size)
         if self.steps < 1:
             raise UserError(f'{config.num_epochs} epochs of {self.feed.size} examples are less than one batch '
                             f'of {config.batch_size}; lower batch_size or raise num_epochs')
@@ -128,7 +129,7 @@ class Trainer:
 
     def __call__(self, state: TrainState, constants, step: int, count: int) -> tuple[TrainState, Any]:
         """Dispatches `count` steps from `step` on; `state` is donated."""
-        index = np.stack([data.batch_indices(self.config.seed, s, self.config.batch_size, self.feed.size)
+        index = np.stack([batches.batch_indices(self.config.seed, s, self.config.batch_size, self.feed.size)
                           for s in range(step, step + count)])
         return self.compiled(self.stage(step))(state, constants, self.feed(index), self.root)
 
@@ -195,13 +196,15 @@ class Run:
 
     def __init__(self, task: Task, workdir: pathlib.Path, stop: StopRequest):
         self.task, self.workdir, self.stop = task, workdir, stop
-        keep_compiled(data.cache_folder() / 'compiled')
+        keep_compiled(cache.folder() / 'compiled')
         config, devices = task.config, Devices()
         self.config = config
-        train_feed = data.Feed(first_before_others(lambda: task.load('train')), devices)
+        train_feed = batches.Feed(first_before_others(lambda: task.load('train')), devices)
         self.trainer = Trainer(task, train_feed, devices)
         self.plan = Plan(config, train_feed.size, self.trainer.steps, self.trainer.stage)
         self.evaluation = Evaluation(task, devices, train_feed)
+        for split in {'test', self.evaluation.split}:  # What is wrong with them shows before the first step.
+            self.evaluation.feed(split)
 
         # 1. Initial values. 2. Over them, the latest checkpoint of the work directory, where there is one.
         state, constants = self.trainer.init()
@@ -351,6 +354,7 @@ def train(task: Task, workdir: pathlib.Path) -> dict[str, Any]:
         Diverged: loss or gradient is not finite; the last checkpoint is from before.
     """
     check(task)
+    task = workdir_lib.filled_from_data(task, workdir)
     stop = StopRequest()
     with workdir_lib.locked(workdir):
         on_first(lambda: workdir_lib.init_workdir(task, workdir))

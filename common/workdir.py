@@ -12,9 +12,9 @@ import shutil
 from ml_collections import ConfigDict
 
 from common.checkpoint import last_step
-from common.config import completed, differences, jsonable
+from common.config import completed, differences, filled, jsonable, with_stored
 from common.errors import UserError, notice
-from common.parallel import on_first
+from common.parallel import first_before_others, on_first
 from common.task import Task
 
 CONFIG, RESULTS = 'config.json', 'results.json'
@@ -49,7 +49,7 @@ def load_matching(config: ConfigDict | None, workdir: pathlib.Path, make_task: C
     stored = load_config(workdir)
     if config is None:
         return make_task(stored)
-    task = make_task(config)
+    task = make_task(with_stored(config, stored))
     check_same(task, workdir)
     warn_stale_copies(task.config, workdir)
     return dataclasses.replace(task, config=use_local_copies(task.config, workdir))
@@ -126,6 +126,28 @@ def init_workdir(task: Task, workdir: pathlib.Path) -> None:
     save_config(task, workdir)
     copy_runs(task.config, workdir)
     warn_stale_copies(task.config, workdir)
+
+
+def filled_from_data(task: Task, workdir: pathlib.Path) -> Task:
+    """The task with what its configuration leaves to the data: as the run in `workdir` has it, else from the data.
+
+    Raises:
+        UserError: the data do not tell.
+    """
+    config = task.config
+    if last_step(workdir) is not None:
+        config = with_stored(config, load_config(workdir))
+    task = dataclasses.replace(task, config=config)
+    values = first_before_others(task.open_values)
+    if values:
+        notice('; '.join(f'{name}: {shown(value)}' for name, value in sorted(values.items())) + ' (from the data)')
+    return dataclasses.replace(task, config=filled(config, values)) if values else task
+
+
+def shown(value: object) -> str:
+    """A value from the data, in short."""
+    listed = [str(element) for element in value] if isinstance(value, list) else [str(value)]
+    return ', '.join(listed[:10]) + (f', … ({len(listed)})' if len(listed) > 10 else '') or 'none'
 
 
 def save_config(task: Task, workdir: pathlib.Path) -> None:

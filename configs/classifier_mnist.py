@@ -22,6 +22,11 @@ def get_config(variant: str = '') -> ConfigDict:
         'eval_batch_size': 500,
         'dtype': 'float32',
         'label_smoothing': 0.0,
+        'class_weights': '',  # 'balanced', or a number for each class, '1,1,3'; '' for 1 each.
+        'init_from': '',  # A work directory whose averaged weights training starts from.
+        'checkpoint': {
+            'best': '',  # The metric by which the best state is kept, 'accuracy' or '-loss'; '' keeps the last.
+        },
         'eval_every_epochs': 5,
         'log_every_steps': 100,
         'steps_per_dispatch': 0,
@@ -31,6 +36,7 @@ def get_config(variant: str = '') -> ConfigDict:
             'manual_dir': '',
             'image_size': 28,
             'validation_examples': 0,
+            'test_share': 0.2,  # Of a folder without a test part, held out for testing.
             'classes': tuple('0123456789'),
             'mean': (0.1307,),
             'std': (0.3081,),

@@ -39,6 +39,10 @@ def get_config(variant: str = '') -> ConfigDict:
         },
         'reconstruct_wrong': False,  # Whether images with a wrong label are reconstructed too.
         'importance_samples': 0,  # For the importance-weighted bound in evaluation; 0 disables it.
+        'init_from': '',  # A work directory whose averaged weights training starts from.
+        'checkpoint': {
+            'best': '',  # The metric by which the best state is kept, e.g. '-loss'; '' keeps the last.
+        },
         'classifier_workdir': f'runs/classifier_mnist{suffix}',
         'judge_workdir': f'runs/judge_mnist{suffix}',
         'eval_every_epochs': 3,
@@ -50,6 +54,7 @@ def get_config(variant: str = '') -> ConfigDict:
             'manual_dir': '',
             'image_size': 28,
             'validation_examples': 0,
+            'test_share': 0.2,  # Of a folder without a test part, held out for testing.
             'classes': tuple('0123456789'),
             'mean': (0.1307,),
             'std': (0.3081,),

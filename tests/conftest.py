@@ -1,4 +1,4 @@
-"""The strict environment that all tests run in, and the tiny task that several of them train."""
+"""The strict environment of all tests, and fixtures that several of them use."""
 
 import fcntl
 import os
@@ -14,7 +14,7 @@ import pytest
 from configs import classifier_mnist, judge_mnist, unet_mp_tr_ce, vae_mnist
 from tests.helpers import make_tiny_task, save_run, shrink
 
-os.environ['XLA_FLAGS'] = '--xla_backend_optimization_level=1'  # Tests compile much and compute little.
+os.environ['XLA_FLAGS'] = '--xla_backend_optimization_level=0'  # Tests compile more than they compute.
 jax.config.update('jax_platforms', 'cpu')
 jax.config.update('jax_num_cpu_devices', 4)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
@@ -32,7 +32,7 @@ def pytest_configure(config):
 
 
 def reuse_compiled(folder):
-    """Tests compile the same few functions many times; a folder a worker, for JAX writes there without a lock."""
+    """Caches compiled functions; one folder per worker, because JAX writes there without a lock."""
     options = {'compilation_cache_dir': folder, 'persistent_cache_min_entry_size_bytes': -1,
                'persistent_cache_min_compile_time_secs': 0.3}
     for name, value in options.items():
@@ -42,7 +42,7 @@ def reuse_compiled(folder):
 
 @pytest.fixture(autouse=True, scope='session')
 def no_network():
-    """Refuses every connection that would leave this machine, and every name that is not local."""
+    """Refuses all connections and name look-ups beyond this machine."""
     connect, getaddrinfo = socket.socket.connect, socket.getaddrinfo
 
     def guarded_connect(self, address):
@@ -62,38 +62,38 @@ def no_network():
 
 
 @pytest.fixture(autouse=True, scope='module')
-def compiled_functions_are_forgotten():
-    """What one module compiled is of no use to the next, and fills gigabytes."""
+def clear_compiled_functions():
+    """Frees compiled functions after each module, because they fill gigabytes."""
     yield
     jax.clear_caches()
 
 
 @pytest.fixture
 def strict_dtypes():
-    """For our own losses, metrics and forwards; optax does not survive it."""
+    """Forbids implicit type promotion, in our own losses, metrics and forward passes; optax needs it."""
     with jax.numpy_dtype_promotion('strict'):
         yield
 
 
 @pytest.fixture
 def config():
-    """The demo of the U-Net, shrunk."""
+    """The U-Net's demo configuration, shrunk."""
     return shrink(unet_mp_tr_ce.get_config('demo'))
 
 
 @pytest.fixture(scope='session')
 def prepared_pets():
-    """Prepares the synthetic pets; workers wait for the first."""
-    from common import data
-    from unet import synthetic  # noqa: F401  (registers it)
+    """Draws the synthetic pets at the size of `config`, once for all workers."""
+    from unet import data
     with open(f'{pathlib.Path(os.environ["TFDS_DATA_DIR"]).parent}/lock', 'w') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        data.prepared_builder(unet_mp_tr_ce.get_config('demo').data)
+        for split in ('train', 'test'):
+            data.load(shrink(unet_mp_tr_ce.get_config('demo')).data, split)
 
 
 @pytest.fixture
 def pets(config, prepared_pets):
-    """The `data` section of `config`, with the synthetic pets prepared."""
+    """The `data` section of `config`, with the synthetic pets drawn."""
     return config.data
 
 

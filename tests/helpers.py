@@ -1,4 +1,4 @@
-"""What several test files use: tiny tasks, and runs of them."""
+"""Helpers that several test files use: tiny tasks, and runs of them."""
 
 from collections import Counter
 import dataclasses
@@ -15,19 +15,20 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 
 def shrink(config):
-    """The demo of a U-Net, shrunk: 9 steps of 8 images of 16x16 pixels, evaluated on 13."""
+    """Shrinks the demo of a U-Net to 9 steps of 8 images of 16x16 pixels, in place; returns it."""
     config.update({'num_epochs': 2, 'batch_size': 8, 'eval_batch_size': 8, 'log_every_steps': 2,
                    'eval_every_epochs': 1})
     config.data.image_size = 16
     config.model.update({'width': 4, 'multipliers': (1, 2)})
-    config.optimizer.ema_decay = 0.5
+    # Muon takes longer to compile.
+    config.optimizer.update({'name': 'adamw', 'learning_rate': 3e-3, 'ema_decay': 0.5})
     return config
 
 
 def make_tiny_task(config, **loads):
-    """The segmentation task on 36 training and 13 test examples, drawn at the size they are used at.
+    """The segmentation task on 36 training and 13 test examples, drawn at the size of the configuration.
 
-    `loads` replaces the number of examples of a split. `task.traces` counts the traces of the loss, by stage, and
+    `loads` sets the number of examples of a split. `task.traces` counts the traces of the loss, by stage, and
     those of the evaluation step.
     """
     from unet.task import SegmentationTask
@@ -60,7 +61,7 @@ def draw_pets(split, number, size):
 
 
 def initial_of(task):
-    """The variables that training starts from, with key 0, and the constants."""
+    """The initial variables, drawn with key 0, and the constants."""
     from common.parallel import run_once
     return run_once(task.init, jax.random.key(0)), task.constants()
 
@@ -74,7 +75,7 @@ def save(config, workdir):
 
 
 def save_run(task, workdir):
-    """A work directory as a run leaves it, with the initial weights; returns it."""
+    """Creates a work directory as a finished run leaves it, but with initial weights; returns it."""
     from common import workdir as workdir_lib
     from common.checkpoint import Checkpoints
     variables = initial_of(task)[0]
@@ -87,17 +88,18 @@ def save_run(task, workdir):
 
 
 def usage_code(marker):
-    """The Python block of docs/usage.md that holds `marker`."""
+    """The Python block of docs/usage.md that contains `marker`."""
     text = (ROOT / 'docs' / 'usage.md').read_text()
     code, = (block for block in re.findall(r'```python\n(.*?)```', text, re.DOTALL) if marker in block)
     return code
 
 
 def train_steps(task, steps, *, devices=None, dispatch=1):
-    """The trainer, the state after so many steps, and the summary of each dispatch on the way."""
-    from common import data, parallel, train
+    """Trains for `steps` steps; returns the trainer, the final state, and the summary of each dispatch."""
+    from common import parallel, train
+    from common.data import batches
     devices = parallel.Devices(devices)
-    trainer = train.Trainer(task, data.Feed(task.load('train'), devices), devices)
+    trainer = train.Trainer(task, batches.Feed(task.load('train'), devices), devices)
     state, constants = devices.replicate(trainer.init())
     summaries = []
     for step in range(0, steps, dispatch):
@@ -108,7 +110,7 @@ def train_steps(task, steps, *, devices=None, dispatch=1):
 
 
 def stopped_run(task, workdir, step):
-    """A run that gets SIGTERM once it has done `step` steps."""
+    """Starts a run and stops it by SIGTERM after `step` steps."""
     from common import train
     from common import workdir as workdir_lib
     from common.errors import Interrupted
@@ -127,18 +129,19 @@ def stopped_run(task, workdir, step):
 
 
 def saved_arrays(task, workdir):
-    """The latest checkpoint, whole."""
-    from common import data, parallel, train
+    """All arrays of the latest checkpoint."""
+    from common import parallel, train
     from common.checkpoint import Checkpoints
+    from common.data import batches
     devices = parallel.Devices()
-    trainer = train.Trainer(task, data.Feed(task.load('train'), devices), devices)
+    trainer = train.Trainer(task, batches.Feed(task.load('train'), devices), devices)
     template = train.to_items(devices.replicate(trainer.init()[0]))
     with Checkpoints(workdir) as checkpoints:
         return jax.tree.map(np.asarray, checkpoints.restore(template))
 
 
 def metric_lines(workdir):
-    """metrics.jsonl without its times."""
+    """The lines of metrics.jsonl without times and speeds."""
     from common.writers import read_metrics
     return [{name: value for name, value in line.items() if name not in ('images_per_second', 'seconds')}
             for line in read_metrics(workdir)]

@@ -1,39 +1,62 @@
-"""Segmentation losses, an example each; the caller takes the mean."""
+"""Segmentation losses per example; the caller takes the mean."""
+
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 
 
-def cross_entropy(*, logits: jax.Array, labels: jax.Array) -> jax.Array:
+def cross_entropy(*, logits: jax.Array, labels: jax.Array, weights: Sequence[float] = (),
+                  ignores: bool = False) -> jax.Array:
     """Mean cross-entropy over the pixels of each image, in nats.
 
     Args:
         logits: `[B, H, W, C]`.
         labels: integers `[B, H, W]` in `[0, C)`.
+        weights: by which the pixels of each class are multiplied, `[C]`; () for 1 each. The sum is divided by the
+            number of pixels, not of weights, so that an image full of a rare class counts more.
+        ignores: whether labels from C on are ignored: the mean is over the other pixels, and 0 without any.
     Returns:
         `[B]`.
     """
     check_shapes(logits, labels)
-    # A product with the one-hot labels, not a gather: its gradient needs no scatter, which is slow.
-    log_likelihood = jnp.sum(jax.nn.log_softmax(logits) * one_hot(logits, labels), axis=-1)
-    return -jnp.mean(log_likelihood, axis=(1, 2))
+    # A product with one-hot labels instead of a gather, whose gradient is a slow scatter.
+    targets = one_hot(logits, labels)
+    if len(weights):
+        targets = targets * jnp.asarray(weights, logits.dtype)[None, None, None]
+    log_likelihood = jnp.sum(jax.nn.log_softmax(logits) * targets, axis=-1)
+    if not ignores:
+        return -jnp.mean(log_likelihood, axis=(1, 2))
+    counted = jnp.sum(labels < logits.shape[-1], axis=(1, 2)).astype(logits.dtype)
+    return -jnp.sum(log_likelihood, axis=(1, 2)) / jnp.maximum(counted, 1)
 
 
-def dice(*, logits: jax.Array, labels: jax.Array) -> jax.Array:
+def dice(*, logits: jax.Array, labels: jax.Array, weights: Sequence[float] = (), ignores: bool = False) -> jax.Array:
     """One minus the soft Dice coefficient of each image, averaged over the classes present in it.
 
     Milletari et al. 2016 (V-Net, arXiv:1606.04797), without squares in the denominator as in Sudre et
-    al. 2017 (arXiv:1707.03237). Each image counts for itself, so the value does not depend on the batch;
-    a class that is absent from an image has no overlap to measure and is left out there.
+    al. 2017 (arXiv:1707.03237). The coefficient is computed for each image alone, so it does not depend on the
+    batch. Classes that are absent from an image are left out of its average.
 
-    Args and returns as for `cross_entropy`; in `[0, 1]`, 0 for a perfect prediction.
+    Args and returns as for `cross_entropy`, without weights; values are in `[0, 1]`, 0 for a perfect prediction.
     """
+    if len(weights):
+        raise ValueError('the Dice loss takes no weights of classes')
     check_shapes(logits, labels)
     probabilities, targets = jax.nn.softmax(logits), one_hot(logits, labels)
+    if ignores:
+        probabilities = probabilities * (labels < logits.shape[-1])[..., None].astype(logits.dtype)
     overlap = jnp.sum(probabilities * targets, axis=(1, 2))
     size = jnp.sum(targets, axis=(1, 2))
-    coefficient = 2 * overlap / (jnp.sum(probabilities, axis=(1, 2)) + size)
+    total = jnp.sum(probabilities, axis=(1, 2)) + size
+    if ignores:  # An image may have no pixel that counts; 0 / 0 would have no gradient.
+        total = jnp.where(total > 0, total, 1)
+    coefficient = 2 * overlap / total
     present = (size > 0).astype(logits.dtype)
+    if ignores:  # An image may have no class at all.
+        coefficient = jnp.where(size > 0, coefficient, 0)
+        found = jnp.sum(present, axis=-1)
+        return jnp.where(found > 0, 1 - jnp.sum(coefficient, axis=-1) / jnp.maximum(found, 1), 0)
     return 1 - jnp.sum(coefficient * present, axis=-1) / jnp.sum(present, axis=-1)
 
 

@@ -10,9 +10,9 @@ from common.errors import UserError
 from common.report.page import spread, table
 from common.report.runs import Entry, FinishedRun, essence
 from common.task import Picture
+from configs import unet_mp_tr_ce
 from unet import figures
 from unet.effects import CELLS, ERROR_RATE, FACTORS, Cell, Effect, Fit, factorial_weights, fit, verdict
-from unet.metrics import CLASSES
 
 
 class Reference(NamedTuple):
@@ -38,12 +38,15 @@ NAMES = {'max_pool': 'max pooling', 'strided_conv': 'strided convolution', 'cros
 SHORT = {'max_pool': 'MP', 'strided_conv': 'StrConv', 'transposed_conv': 'TR', 'upsample': 'UPS',
          'cross_entropy': 'CE', 'dice': 'DICE'}
 MEASURES = {'pixel_accuracy': 'pixel accuracy', 'mean_iou': 'mean IoU', 'iou/border': 'border IoU'}
+MOST_CLASSES = 12  # With more, a table has the means alone.
 A, B, C, D = REFERENCE
 OBSERVED = ((A, C), (A, B), (D, B))  # The two runs from which the reference concludes something of each factor.
 
 
 def sections(rows: list[Entry]) -> list[str | Picture]:
-    """Markdown lines and a picture: beside the reference, class by class, design choices."""
+    """Markdown lines and a picture: class by class, and of the reference's classes, beside it and design choices."""
+    if list(rows[0].config.data.classes) != list(unet_mp_tr_ce.get_config().data.classes):
+        return list(by_class(rows))
     runs = [run for row in rows for run in row.runs]
     return [*beside_reference(rows), *by_class(rows), *design_choices(runs)]
 
@@ -89,8 +92,10 @@ def compared(where: Cell, row: Entry | None) -> tuple[str, ...]:
 
 def by_class(rows: list[Entry]) -> list[str]:
     """IoU and Dice, on average and of each class."""
+    classes = rows[0].config.data.classes
+    shown = classes if len(classes) <= MOST_CLASSES else []
     keys = [key for metric in ('iou', 'dice')
-            for key in (f'mean_{metric}', *(f'{metric}/{name}' for name in CLASSES))]
+            for key in (f'mean_{metric}', *(f'{metric}/{name}' for name in shown))]
     titles = [key.replace('mean_', 'mean/').replace('/', ' ').replace('iou', 'IoU').replace('dice', 'Dice')
               for key in keys]
     return ['', '### Class by class', *table(

@@ -1,30 +1,33 @@
-"""A drawn stand-in for Oxford-IIIT Pet that TFDS prepares in seconds, without a network.
+"""A synthetic replacement of Oxford-IIIT Pet, drawn by code, without a network or TFDS.
 
-Points of outlines are complex numbers x + iy with y downwards, in image widths once placed.
-A part of an animal is (outline, shade), where `shade` multiplies the brightness of its fur.
+Points of outlines are complex numbers x + iy with y downwards; in the image, the unit is the image width.
+A part of an animal is (outline, shade); `shade` multiplies the brightness of the fur.
 """
+
+import functools
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
-import tensorflow_datasets as tfds
+
+from common.data.source import DataSet, Drawn, Source
 
 SEED, SIZE = 0, 64
 SPLITS = {'train': 512, 'test': 256}
 PET, BACKGROUND, BORDER = 1, 2, 3
 CATS, BREEDS = 12, 37
-FUR = np.float32([[236, 230, 218], [214, 180, 130], [200, 124, 60], [122, 82, 52],
-                  [70, 50, 40], [150, 150, 152], [96, 104, 116], [38, 36, 40]]) / 255
-SCENE = np.concatenate([FUR, np.float32([[90, 140, 66], [70, 110, 170], [170, 60, 54]]) / 255])
+FUR = np.asarray([[236, 230, 218], [214, 180, 130], [200, 124, 60], [122, 82, 52],
+                  [70, 50, 40], [150, 150, 152], [96, 104, 116], [38, 36, 40]], np.float32) / 255
+SCENE = np.concatenate([FUR, np.asarray([[90, 140, 66], [70, 110, 170], [170, 60, 54]], np.float32) / 255])
 
 
 def ellipse(centre, width, height, angle=0.0, corners=24):
-    """Outline (corners,) with half-axes `width` and `height`, turned by `angle` radians."""
+    """Outline (corners,) of an ellipse with half-axes `width` and `height`, rotated by `angle` radians."""
     t = 2 * np.pi * np.arange(corners) / corners
     return centre + (width * np.cos(t) + 1j * height * np.sin(t)) * np.exp(1j * angle)
 
 
 def limb(start, bend, end, width, taper=0.6):
-    """Outline (16,) of a quadratic curve whose width falls from `width` to `taper` of it."""
+    """Outline (16,) of a quadratic curve whose width falls from `width` to `taper * width`."""
     t = np.linspace(0, 1, 8)
     line = (1 - t) ** 2 * start + 2 * t * (1 - t) * bend + t ** 2 * end
     slope = np.gradient(line)
@@ -33,7 +36,7 @@ def limb(start, bend, end, width, taper=0.6):
 
 
 def head(rng, centre, radius, gaze, cat):
-    """Parts of a head around `centre`; a positive `gaze` moves the face to the right."""
+    """Parts of a head at `centre`; a positive `gaze` moves the face to the right."""
     if cat or rng.random() < 0.3:
         ear = np.array([0.1 - 0.8j, rng.uniform(0.5, 0.75) - 1.5j, 0.95 - 0.3j])
     else:
@@ -50,7 +53,7 @@ def head(rng, centre, radius, gaze, cat):
 
 
 def side_view(rng, cat):
-    """Parts, back to front, of an animal facing right; a unit is about half its length."""
+    """Parts, back to front, of an animal facing right; the unit is about half its length."""
     length, height = rng.uniform(0.6, 0.75), rng.uniform(0.27, 0.36)
     foot, thick = rng.uniform(0.45, 0.95), rng.uniform(0.22, 0.32)
     tip = -length - rng.uniform(0.1, 0.4) + rng.uniform(-0.9, 0.5) * 1j
@@ -65,7 +68,7 @@ def side_view(rng, cat):
 
 
 def front_view(rng, cat):
-    """Parts, as in `side_view`, of an animal that sits facing the viewer."""
+    """Parts, as in `side_view`, of a sitting animal that faces the viewer."""
     width, lean = rng.uniform(0.38, 0.52), rng.normal(0, 0.12)
     tip = width + rng.uniform(0.1, 0.4) + rng.uniform(0.1, 0.7) * 1j
     parts = [(limb(width * 0.5 + 0.85j, width + 0.5 + 0.95j, tip, 0.2), 0.8),
@@ -76,7 +79,7 @@ def front_view(rng, cat):
 
 
 def thing(rng, low, high):
-    """Outline, in image widths, of a stick or a blob `low` to `high` across."""
+    """Outline, in image widths, of a stick or a blob with a size from `low` to `high`."""
     place = complex(*rng.random(2))
     if rng.random() < 0.3:
         return limb(place, *rng.uniform(-0.5, 1.5, (2, 2)) @ [1, 1j], low)
@@ -85,7 +88,7 @@ def thing(rng, low, high):
 
 
 def texture(rng, palette, size):
-    """Surface (size, size, 3) in two colours of `palette`: plain, striped, spotted or patched."""
+    """Texture (size, size, 3) in two colours of `palette`: plain, striped, spotted or patched."""
     pair = rng.choice(palette, 2) * rng.uniform(0.8, 1.2, (2, 1)).astype(np.float32)
     kind = rng.integers(4)
     knots = rng.standard_normal(((6, 5, 12, 4)[kind],) * 2, np.float32)
@@ -99,7 +102,7 @@ def texture(rng, palette, size):
 
 
 def paint(picture, outline, surface):
-    """Draw a shape on `picture` (size, size, 3) in place; returns its pixel shares (size, size)."""
+    """Draws a shape on `picture` (size, size, 3) in place; returns the share of each pixel that it covers."""
     canvas = Image.new('L', (3 * len(picture),) * 2)
     points = np.stack([outline.real, outline.imag], 1) * canvas.width
     ImageDraw.Draw(canvas).polygon(points.ravel().tolist(), fill=255)
@@ -111,14 +114,14 @@ def paint(picture, outline, surface):
 
 
 def trimap(visible):
-    """Mask (size, size) uint8 of PET, BACKGROUND and BORDER from the pet's share of pixels."""
+    """Mask (size, size) uint8 of PET, BACKGROUND and BORDER from the share of each pixel that the pet covers."""
     soft = Image.fromarray(np.uint8(255 * visible)).filter(ImageFilter.GaussianBlur(1.25))
     soft = np.asarray(soft) / 255
     return np.uint8(np.select([soft > 0.8, soft < 0.2], [PET, BACKGROUND], BORDER))
 
 
 def example(seed, split, index, size=SIZE):
-    """Image (size, size, 3) and mask (size, size), both uint8, and the breed as an int."""
+    """Image (size, size, 3) and mask (size, size), both uint8, and the breed, an int."""
     rng = np.random.default_rng((seed, list(SPLITS).index(split), index))
     breed = int(rng.integers(BREEDS))
     surfaces = [texture(rng, SCENE, size) for _ in range(5)]
@@ -142,28 +145,22 @@ def example(seed, split, index, size=SIZE):
     return np.uint8(255 * np.clip(picture, 0, 1)), trimap(visible), breed
 
 
-class SyntheticPets(tfds.core.GeneratorBasedBuilder):
-    """Drawn animals with trimaps, in the features of `oxford_iiit_pet` that are used here."""
+def stored(split, index):
+    """An example with the features of `oxford_iiit_pet` that are used here."""
+    image, mask, breed = example(SEED, split, index)
+    return {
+        'image': image,
+        'segmentation_mask': mask[..., None],
+        'label': breed,
+        'species': int(breed >= CATS),
+        'file_name': f'breed_{breed:02}_{split}_{index}',
+    }
 
-    VERSION = tfds.core.Version('1.0.0')
-    RELEASE_NOTES = {'1.0.0': 'First drawing.'}
 
-    def _info(self):
-        features = tfds.features
-        return tfds.core.DatasetInfo(builder=self, features=features.FeaturesDict({
-            'image': features.Image(shape=(None, None, 3), encoding_format='jpeg'),
-            'label': features.ClassLabel(names=[f'breed_{i:02}' for i in range(BREEDS)]),
-            'species': features.ClassLabel(names=['Cat', 'Dog']),
-            'file_name': features.Text(),
-            'segmentation_mask': features.Image(shape=(None, None, 1), use_colormap=True),
-        }))
-
-    def _split_generators(self, dl_manager):
-        return {split: self._generate_examples(split) for split in SPLITS}
-
-    def _generate_examples(self, split):
-        for index in range(SPLITS[split]):
-            image, mask, breed = example(SEED, split, index)
-            name = f'breed_{breed:02}_{split}_{index}.jpg'
-            yield name, {'image': image, 'segmentation_mask': mask[..., None], 'file_name': name,
-                         'label': breed, 'species': int(breed >= CATS)}
+def pets(version=1):
+    """The data set; raise `version` when the drawings change, so that decoded copies are left aside."""
+    return DataSet('synthetic_pets', {
+        split: Source(f'synthetic_pets ({split})', Drawn(functools.partial(stored, split), count),
+                      ('synthetic_pets', version, SEED, split, count))
+        for split, count in SPLITS.items()
+    })

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 from typing import Any
 
 import jax
@@ -11,7 +12,9 @@ import numpy as np
 from PIL import Image
 
 from common import augment
-from common.data import check_standardization, standardize
+from common.classes import BALANCED, balanced_weights, check_class_weights, class_weights
+from common.config import filled
+from common.data.images import check_standardization, standardize
 from common.errors import UserError, check_choice
 from common.keys import Keys
 from common.parallel import AXIS
@@ -19,8 +22,10 @@ from common.task import Picture, Task, Variables
 from configs import unet_mp_tr_ce
 from unet import data, figures, report
 from unet.losses import LOSSES
-from unet.metrics import CLASSES, confusion_matrix, summarize
+from unet.masks import MOST_CLASSES, code_of
+from unet.metrics import confusion_matrix, summarize
 from unet.model import DOWN, UP, UNet, check_size
+from unet.palette import BACKGROUND, table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +51,7 @@ class SegmentationTask(Task):
             raise UserError(f'the model has {self.widths} channels; it needs two levels or more, of at least 1 each: '
                             'set model.width and model.multipliers')
         augment.check_strengths('augment', config.augment)
+        check_classes(config)
         check_standardization(config.data)
         for size in {config.data.image_size, config.augment.start_size or config.data.image_size}:
             check_size((size, size), len(config.model.multipliers))
@@ -64,10 +70,38 @@ class SegmentationTask(Task):
     @property
     def model(self) -> UNet:
         model = self.config.model
-        return UNet(self.widths, len(CLASSES), model.down, model.up, jnp.dtype(self.config.dtype), AXIS)
+        return UNet(self.widths, len(self.classes), model.down, model.up, jnp.dtype(self.config.dtype), AXIS)
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Of the classes in the loss; () for 1 each."""
+        return class_weights(self.config.class_weights)
+
+    @property
+    def ignores(self) -> bool:
+        """Whether there are pixels that count in no loss and no metric."""
+        return len(self.config.data.ignore_values) > 0
+
+    @functools.cached_property
+    def style(self) -> figures.ClassStyle:
+        return figures.ClassStyle(self.classes, table(tuple(self.config.data.colors)))
+
+    @property
+    def colors(self) -> dict[str, str]:
+        return {name: 'transparent' if name == BACKGROUND else color
+                for name, color in zip(self.classes, self.config.data.colors, strict=True)}
 
     def load(self, split: str) -> dict[str, np.ndarray]:
         return data.load(self.config.data, split)
+
+    def open_values(self) -> dict[str, Any]:
+        values: dict[str, Any] = {f'data.{key}': list(value)
+                                  for key, value in data.open_values(self.config.data).items()}
+        if self.config.class_weights == BALANCED:
+            known = dataclasses.replace(self, config=filled(self.config, values))
+            counts = np.bincount(known.load('train')['labels'].ravel(), minlength=256)[:len(known.classes)]
+            values['class_weights'] = balanced_weights(counts, known.classes)
+        return values
 
     def init(self, key: jax.Array) -> Variables:
         size = 2 ** (len(self.config.model.multipliers) - 1)
@@ -91,9 +125,13 @@ class SegmentationTask(Task):
         images, labels = self.augment(batch, keys, stage)
         logits, updates = self.model.apply({'params': params, 'batch_stats': batch_stats}, images, train=True,
                                            mutable=['batch_stats'])
-        losses = LOSSES[self.config.loss](logits=logits, labels=labels)
+        losses = self.losses(logits, labels)
         sums = metric_sums(losses, logits, labels, jnp.ones_like(losses, dtype=bool))
         return jnp.mean(losses), (updates['batch_stats'], sums)
+
+    def losses(self, logits: jax.Array, labels: jax.Array) -> jax.Array:
+        """The loss of each image, `[B]`."""
+        return LOSSES[self.config.loss](logits=logits, labels=labels, weights=self.weights, ignores=self.ignores)
 
     def augment(self, batch, keys: Keys, size: int) -> tuple[jax.Array, jax.Array]:
         """Augmented images `[B, size, size, 3]`, standardised, and labels `[B, size, size]`."""
@@ -112,7 +150,7 @@ class SegmentationTask(Task):
                              keys.per_example('color', batch['index']))
 
     def logits(self, variables, images: jax.Array) -> Any:
-        """Images in `[0, 1]`, `[B, H, W, 3]`, to logits `[B, H, W, 3]`, in evaluation mode."""
+        """Images in `[0, 1]`, `[B, H, W, 3]`, to logits `[B, H, W, classes]`, in evaluation mode."""
         return self.model.apply(variables, standardize(images, self.config.data), train=False)
 
     @functools.cached_property
@@ -122,48 +160,64 @@ class SegmentationTask(Task):
     def eval_step(self, variables, constants, batch, keys: Keys, measures=None) -> dict[str, jax.Array]:
         """Metric sums over the valid examples of a batch, without augmentation."""
         logits = self.logits(variables, batch['image'] / 255.0)
-        losses = LOSSES[self.config.loss](logits=logits, labels=batch['labels'])
+        losses = self.losses(logits, batch['labels'])
         return metric_sums(losses, logits, batch['labels'], batch['valid'])
 
     def summarize(self, sums: dict[str, np.ndarray]) -> dict[str, float]:
-        return {'loss': float(sums['loss'] / sums['examples']), **summarize(sums['confusion'])}
+        return {'loss': float(sums['loss'] / sums['examples']), **summarize(sums['confusion'], self.classes)}
 
     def figures(self, variables, examples, keys: Keys) -> dict[str, np.ndarray]:
         """Pictures of the predictions for a batch of test examples."""
         images = examples['image'] / np.float32(255)
         probabilities = jax.nn.softmax(self.compiled_logits(variables, images))
         return {'predictions': figures.prediction_grid(images, examples['labels'], np.asarray(probabilities),
-                                                       examples['index'])}
+                                                       examples['index'], self.style)}
 
     def compare(self, runs: dict[str, tuple], examples) -> list[Picture]:
         """One picture of the same examples, segmented by several runs: name to (task, variables)."""
         images = examples['image'] / np.float32(255)
         predictions = {name: np.asarray(task.compiled_logits(variables, images)).argmax(-1)
                        for name, (task, variables) in runs.items()}
-        grid = figures.comparison_grid(images, examples['labels'], predictions, examples['index'])
+        grid = figures.comparison_grid(images, examples['labels'], predictions, examples['index'], self.style)
         return [Picture('Predictions', 'The same test images, their true masks, and what the first run of each '
                         'configuration predicts; below, the share of pixels that are wrong.', grid)]
 
     def report(self, rows) -> list[str | Picture]:
         return report.sections(rows)
 
-    @property
-    def colors(self) -> dict[str, str]:
-        return figures.OVERLAY_COLORS
-
     def predict(self, variables, images: jax.Array, labels=None) -> jax.Array:
-        """Images uint8 `[B, S, S, 3]` to probabilities `[B, S, S, 3]` of the classes."""
+        """Images uint8 `[B, S, S, 3]` to probabilities `[B, S, S, classes]`."""
         return jax.nn.softmax(self.logits(variables, images / 255.0))
 
     def present(self, picture: Image.Image, output: np.ndarray, labels=()) -> tuple[dict, dict]:
         """The mask and an overlay of a picture, at its own size, and the share of each class in it."""
         mask = figures.full_size_mask(output, picture.size)
-        shares = np.bincount(mask.ravel(), minlength=len(CLASSES)) / mask.size
-        images = {'mask': figures.indexed(mask), 'overlay': figures.photo_overlay(picture, mask)}
+        shares = np.bincount(mask.ravel(), minlength=len(self.classes)) / mask.size
+        images = {'mask': figures.indexed(mask, self.style),
+                  'overlay': figures.photo_overlay(picture, mask, self.style)}
         return images, {'width': picture.width, 'height': picture.height,
-                        'shares': dict(zip(CLASSES, shares.round(6).tolist(), strict=True))}
+                        'shares': dict(zip(self.classes, shares.round(6).tolist(), strict=True))}
 
 
 def metric_sums(losses, logits, labels, valid) -> dict[str, jax.Array]:
     return {'loss': jnp.sum(jnp.where(valid, losses, 0)), 'examples': jnp.sum(valid, dtype=jnp.int32),
-            'confusion': confusion_matrix(labels=labels, predictions=jnp.argmax(logits, -1), valid=valid)}
+            'confusion': confusion_matrix(labels=labels, predictions=jnp.argmax(logits, -1), valid=valid,
+                                          classes=logits.shape[-1])}
+
+
+def check_classes(config) -> None:
+    """Raises UserError where classes, their values, colours and weights do not fit each other."""
+    data_config, names = config.data, tuple(config.data.classes)
+    check_class_weights(config.class_weights, len(names))
+    if config.class_weights and config.loss != 'cross_entropy':
+        raise UserError('class_weights are for cross-entropy; leave them out, or set loss to cross_entropy')
+    if names and not 2 <= len(names) <= MOST_CLASSES or len(set(names)) < len(names):
+        raise UserError(f'data.classes has {len(names)} names; it needs 2 to {MOST_CLASSES} different ones')
+    for key in ('mask_values', 'colors'):
+        if names and data_config[key] and len(data_config[key]) != len(names):
+            raise UserError(f'data.{key} has {len(data_config[key])} entries for {len(names)} classes')
+    values = [code_of(value) for value in (*data_config.mask_values, *data_config.ignore_values)]
+    if len(set(values)) < len(values):
+        raise UserError('data.mask_values and data.ignore_values name a value twice')
+    if not all(re.fullmatch('#[0-9a-f]{6}', color) for color in data_config.colors):
+        raise UserError(f'data.colors are written as #e67828, not {", ".join(data_config.colors)}')

@@ -101,7 +101,7 @@ class Adversaries:
             params: from `init`. mu: without the label's embedding, `[B, Z]`. true: labels `[B]`.
             maps, labels: feature maps `[B, h, w, F]` of the images under the labels `given` and `swap`, and the labels.
         """
-        terms = {}
+        terms: dict[str, jax.Array] = {}
         if self.latent:
             nll, denial = LatentAdversary(self.classes).terms(params['latent_adversary'], mu, true)
             terms |= {'adversary_loss': nll, 'denial_loss': self.latent * denial}

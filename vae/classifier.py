@@ -11,7 +11,9 @@ import numpy as np
 from PIL import Image
 
 from common import augment
-from common.data import standardize
+from common.classes import BALANCED, balanced_weights, check_class_weights, class_weights
+from common.config import filled
+from common.data.images import standardize
 from common.errors import UserError
 from common.keys import Keys
 from common.layers.blocks import Mode
@@ -40,6 +42,7 @@ class ClassifierTask(Task):
         data.check_images(self.config)
         if not 0 <= self.config.label_smoothing <= 1:
             raise UserError(f'label_smoothing is {self.config.label_smoothing}; choose it in [0, 1]')
+        check_class_weights(self.config.class_weights, len(self.classes))
         augment.check_strengths('augment', self.config.augment)
 
     def model(self, train: bool) -> Classifier:
@@ -49,6 +52,19 @@ class ClassifierTask(Task):
 
     def load(self, split: str) -> dict[str, np.ndarray]:
         return data.load(self.config.data, split)
+
+    def open_values(self) -> dict[str, Any]:
+        values: dict[str, Any] = data.open_values(self.config)
+        if self.config.class_weights == BALANCED:
+            known = dataclasses.replace(self, config=filled(self.config, values))
+            counts = np.bincount(known.load('train')['label'], minlength=len(known.classes))
+            values['class_weights'] = balanced_weights(counts, known.classes)
+        return values
+
+    def weighted(self, losses: jax.Array, labels: jax.Array) -> jax.Array:
+        """Losses `[B]` times the weights of the labels `[B]`."""
+        weights = class_weights(self.config.class_weights)
+        return losses * jnp.asarray(weights, losses.dtype)[labels] if weights else losses
 
     def init(self, key: jax.Array) -> Variables:
         size, channels = self.config.data.image_size, self.channels
@@ -64,7 +80,7 @@ class ClassifierTask(Task):
                                                        mutable=['batch_stats'])
         nll = label_nll(logits=logits, labels=batch['label'])
         even = -jnp.mean(jax.nn.log_softmax(logits), axis=-1)
-        losses = nll + self.config.label_smoothing * (even - nll)
+        losses = self.weighted(nll + self.config.label_smoothing * (even - nll), batch['label'])
         sums = metric_sums(losses, logits, batch['label'], jnp.ones_like(losses, dtype=bool))
         return jnp.mean(losses), (updates['batch_stats'], sums)
 
@@ -93,7 +109,7 @@ class ClassifierTask(Task):
         return attack.attacked(nll, images, directions, self.config.augment.attack)
 
     def logits(self, variables, images: jax.Array) -> Any:
-        """Images `[B, S, S, C]` in `[0, 1]` to logits `[B, 10]`, in evaluation mode."""
+        """Images `[B, S, S, C]` in `[0, 1]` to logits `[B, classes]`, in evaluation mode."""
         return self.model(train=False).apply(variables, standardize(images, self.config.data))
 
     def logits_and_maps(self, variables, images: jax.Array) -> Any:
@@ -107,8 +123,8 @@ class ClassifierTask(Task):
     def eval_step(self, variables, constants, batch, keys: Keys, measures=None) -> dict[str, jax.Array]:
         """Metric sums over the valid examples of a batch."""
         logits = self.logits(variables, batch['image'] / 255.0)
-        return metric_sums(label_nll(logits=logits, labels=batch['label']), logits, batch['label'],
-                           batch['valid'])
+        losses = self.weighted(label_nll(logits=logits, labels=batch['label']), batch['label'])
+        return metric_sums(losses, logits, batch['label'], batch['valid'])
 
     def summarize(self, sums: dict[str, np.ndarray]) -> dict[str, float]:
         return {'loss': float(sums['loss'] / sums['examples']),
@@ -118,10 +134,10 @@ class ClassifierTask(Task):
         """The examples with the predicted labels."""
         images = examples['image'] / np.float32(255)
         probabilities = np.asarray(jax.nn.softmax(self.compiled_logits(variables, images)))
-        return {'predictions': figures.labelled_grid(images, examples['label'], probabilities)}
+        return {'predictions': figures.labelled_grid(images, examples['label'], probabilities, self.classes)}
 
     def predict(self, variables, images: jax.Array, labels=None) -> jax.Array:
-        """Images uint8 `[B, S, S, C]` to probabilities `[B, 10]` of the labels."""
+        """Images uint8 `[B, S, S, C]` to probabilities `[B, classes]` of the labels."""
         return jax.nn.softmax(self.logits(variables, images / 255.0))
 
     def present(self, picture: Image.Image, output: np.ndarray, labels=()) -> tuple[dict, dict]:

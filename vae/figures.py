@@ -1,5 +1,7 @@
 """Pictures of reconstructions, swapped labels, samples and interpolations."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -20,14 +22,30 @@ def tiles(rows: int, columns: int, title: str):
     return fig, axes
 
 
-def labelled_grid(images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+MOST_LABELS = 12  # In a picture of every label; of more, so many spread over all.
+
+
+def shown_labels(count: int) -> np.ndarray:
+    """The labels that pictures of every label show."""
+    return np.linspace(0, count - 1, min(count, MOST_LABELS)).round().astype(int)
+
+
+def short(name: str) -> str:
+    """A name that fits below a small picture."""
+    return name if len(name) <= 10 else f'{name[:9]}…'
+
+
+def labelled_grid(
+    images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, names: Sequence[str]
+) -> np.ndarray:
     """Images `[N, H, W, C]`, eight a row, with true and predicted label; mistakes in red."""
     fig, axes = tiles(-(-len(images) // 8), 8, 'true label → predicted label')
     for axis in axes.flat:
         axis.axis('off')
     for axis, image, label, p in zip(axes.flat, images, labels, probabilities, strict=False):
         axis.axis('on')
-        tile(axis, image, f'{label} → {p.argmax()} ({p.max():.0%})', 'black' if p.argmax() == label else 'red')
+        text = f'{short(names[label])} → {short(names[p.argmax()])} ({p.max():.0%})'
+        tile(axis, image, text, 'black' if p.argmax() == label else 'red')
     return figure_to_image(fig)
 
 
@@ -45,35 +63,39 @@ def grid(images: np.ndarray, title: str, row_names=(), column_names=()) -> np.nd
 
 
 def all_figures(originals: np.ndarray, labels: np.ndarray, swaps: np.ndarray, interpolation: np.ndarray,
-                samples: np.ndarray) -> dict[str, np.ndarray]:
+                samples: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
     """Every picture of a VAE.
 
     Args:
         originals: `[N, H, W, C]` in `[0, 1]`. labels: `[N]`, the true ones.
-        swaps: `[10, N, H, W, C]`, each original as each label.
-        interpolation: `[pairs, steps, H, W, C]`. samples: `[10, count, H, W, C]`.
+        swaps: `[classes, N, H, W, C]`, each original as each label.
+        interpolation: `[pairs, steps, H, W, C]`. samples: `[classes, count, H, W, C]`. names: of the classes.
     """
+    count, shown = len(swaps), shown_labels(len(swaps))
+    wrong = (labels + 1 + np.arange(len(labels)) % (count - 1)) % count
     figures = {
-        'swaps': swap_grid(originals, labels, swaps),
-        'reconstructions': pairs(originals, labels, swaps, labels, 16, 'right labels: original, reconstruction'),
-        'wrong_labels': pairs(originals, labels, swaps, (labels + 1 + np.arange(len(labels)) % 9) % 10, 25,
-                              'wrong labels: original, result'),
-        'samples': grid(samples, 'samples of every label', range(len(samples))),
+        'swaps': swap_grid(originals, labels, swaps, names),
+        'reconstructions': pairs(originals, labels, swaps, labels, names, 16, 'right labels: original, reconstruction'),
+        'wrong_labels': pairs(originals, labels, swaps, wrong, names, 25, 'wrong labels: original, result'),
+        'samples': grid(samples[shown], 'samples of every label', [short(names[i]) for i in shown]),
     }
     if len(interpolation):  # Empty if there is only one image.
         figures['interpolation'] = grid(interpolation, 'from one image to another')
     return figures
 
 
-def swap_grid(originals: np.ndarray, labels: np.ndarray, swaps: np.ndarray) -> np.ndarray:
+def swap_grid(originals: np.ndarray, labels: np.ndarray, swaps: np.ndarray, names: Sequence[str]) -> np.ndarray:
     """The first ten originals, a row each, and what they become under every label; arguments as `all_figures`."""
     rows = np.arange(min(10, len(originals)))
-    by_image = np.concatenate([originals[rows, None], np.swapaxes(swaps[:, rows], 0, 1)], axis=1)
-    return grid(by_image, 'each image as every label', [f'is {labels[i]}' for i in rows],
-                ['original', *range(len(swaps))])
+    shown = shown_labels(len(swaps))
+    by_image = np.concatenate([originals[rows, None], np.swapaxes(swaps[shown][:, rows], 0, 1)], axis=1)
+    return grid(by_image, 'each image as every label', [f'is {short(names[labels[i]])}' for i in rows],
+                ['original', *(short(names[i]) for i in shown)])
 
 
-def pairs(originals, labels, swaps, given, count: int, title: str, columns: int = 5) -> np.ndarray:
+def pairs(
+    originals, labels, swaps, given, names: Sequence[str], count: int, title: str, columns: int = 5
+) -> np.ndarray:
     """Each of the first `count` originals beside what it becomes under its given label."""
     count = min(count, len(originals))
     fig, axes = tiles(-(-count // columns), 2 * columns, title)
@@ -83,8 +105,9 @@ def pairs(originals, labels, swaps, given, count: int, title: str, columns: int 
         left, right = axes[i // columns, 2 * (i % columns):2 * (i % columns) + 2]
         left.axis('on')
         right.axis('on')
-        tile(left, originals[i], f'is {labels[i]}')
-        tile(right, swaps[given[i], i], f'given {given[i]}', 'black' if given[i] == labels[i] else 'firebrick')
+        tile(left, originals[i], f'is {short(names[labels[i]])}')
+        color = 'black' if given[i] == labels[i] else 'firebrick'
+        tile(right, swaps[given[i], i], f'given {short(names[given[i]])}', color)
     return figure_to_image(fig)
 
 

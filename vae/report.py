@@ -14,9 +14,9 @@ LOSSES = {'total': 'total loss', 'reconstruction': 'reconstruction log-likelihoo
 QUALITY = {'mse': 'squared error, pixels 0 to 1', 'psnr': 'PSNR, dB', 'bits_per_dim': 'bits a dimension, as a density'}
 LABELS = {'right_label_accuracy/judge': 'right label: judge predicts it',
           'swap_accuracy/judge': 'wrong label: judge predicts it',
-          'swap_accuracy/frozen': 'wrong label: frozen classifier reads it',
-          'original_label_rate/judge': 'wrong label: judge predicts the original one',
-          **{f'swap_accuracy/judge/{label}': f'wrong label {label}: judge predicts it' for label in range(10)}}
+          'swap_accuracy/frozen': 'wrong label: frozen classifier predicts it',
+          'original_label_rate/judge': 'wrong label: judge predicts the original one'}
+MOST_LABELS = 20  # With more, only the overall figures.
 SWAPS = (('shared_change', 'shared change', 'swaps'), ('shared_change/real', 'shared change', 'real images instead'),
          ('kept', 'layout kept', 'swaps'), ('kept/reconstruction', 'layout kept', 'reconstructions'),
          *((f'{measure}{key}', measure, kind) for measure in ('precision', 'recall') for key, kind in (
@@ -45,11 +45,14 @@ def beside_reference(rows: list[Entry], names: tuple[str, ...]) -> list[str]:
 
 def wrong_labels(rows: list[Entry], names: tuple[str, ...]) -> list[str]:
     """How often a classifier predicts the given label, over all labels and for each."""
+    labels = rows[0].config.data.classes
+    by_label = {f'swap_accuracy/judge/{label}': f'wrong label {label}: judge predicts it' for label in labels}
+    measures = LABELS | (by_label if len(labels) <= MOST_LABELS else {})
     return ['', '### What a wrong label does', '',
-            'Per cent of the results when each image is turned into all nine other labels. The judge is a '
+            'Per cent of the results when each image is turned into all other labels. The judge is a '
             'classifier that training never saw; the frozen one is part of the loss, so its figure is optimistic.',
             *table(('results', *names), [(title, *(spread(100 * row.values(key), 1) for row in rows))
-                                         for key, title in LABELS.items()])]
+                                         for key, title in measures.items()])]
 
 
 def swaps(rows: list[Entry], names: tuple[str, ...]) -> list[str]:

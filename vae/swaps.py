@@ -110,10 +110,11 @@ def layout_kept(sums: dict[str, Any]) -> tuple[float, float]:
     others = np.einsum('gtf,tf->gt', sums['given_layout'], sums['layout']) - own
     kept = own - quotient(others, np.maximum(count - 1, 0))  # Summed over the images of a true label.
     counted, same = count > 1, np.eye(len(count), dtype=bool)
-    return tuple(
+    swapped, reconstructed = (
         float(quotient(np.sum(kept[which & counted]), np.sum((which * count)[which & counted])))
         for which in (~same, same)
     )
+    return swapped, reconstructed
 
 
 def mean_of_finite(values: np.ndarray) -> float:

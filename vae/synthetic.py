@@ -1,18 +1,21 @@
-"""Drawn stand-ins for MNIST and CIFAR-10 that TFDS prepares in seconds, without a network.
+"""Synthetic replacements of MNIST and CIFAR-10, drawn by code, without a network or TFDS.
 
-A drawing is a string of words, and the figures of a word are points x, y of a grid from 0 to 8
-with y downwards. From then on points are complex numbers x + iy: in units of the grid around its
-middle until a style places them, in image widths afterwards.
+A drawing is a string of words. Each pair of figures in a word is a point (x, y) on a grid from 0 to 8 with y
+downwards. In the code, points are complex numbers x + iy: in grid units from the middle of the grid until a style
+places them, then in image widths.
 """
+
+import functools
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
-import tensorflow_datasets as tfds
+
+from common.data.source import DataSet, Drawn, Source
 
 SEED, FINE = 0, 3
 SPLITS = {'train': 2000, 'test': 500}
 
-# The ways to write each figure; a word is one stroke of the pen.
+# The ways to write each digit; a word is one stroke of the pen.
 DIGITS = {
     '0': ['401018787040', '50102768722050'],
     '1': ['4048', '5038', '22404048', '22404048 2868'],
@@ -26,8 +29,8 @@ DIGITS = {
     '9': ['727010157571707068', '7270101575717838'],
 }
 
-# The ways to draw each thing, back to front; a word is a polygon. It starts with its colour,
-# b(ody), t(rim) or i(nk), and a capital rounds the corners off.
+# The ways to draw each object, back to front; a word is a polygon. Its first letter is its colour, b(ody), t(rim) or
+# i(nk); a capital letter rounds its corners.
 OBJECTS = {
     'ship': ['i30404535 t408444 t303404 b05857717', 'i31414333 i51616353 t13737515 b05858717'],
     'house': ['t044084 b14747818 i25454828 i55656656', 'i61717363 t044084 b14747818 i35555838'],
@@ -47,9 +50,9 @@ OBJECTS = {
 
 
 def line(word, rounds=3, closed=False):
-    """Points (64,) in equal steps along a word's corners, in units of the grid around its middle.
+    """Points (64,) at equal distances along the corners of a word, in grid units from the middle of the grid.
 
-    `rounds` cuts of the corners leave a smooth line, which touches every inner side halfway.
+    Cutting all corners `rounds` times makes the line smooth; it still touches every inner side at its middle.
     """
     figures = np.array([*word], int)
     points = figures[::2] + 1j * figures[1::2] - (4 + 4j)
@@ -64,11 +67,11 @@ def line(word, rounds=3, closed=False):
 
 
 def style(rng, size, lean, turn, rough):
-    """A way to place points (n,) of the grid in the image, whatever is drawn.
+    """Draws a style: a function that maps points (n,) of the grid into the image.
 
-    `size` gives the least and the greatest side of the grid in image widths. `lean` and `turn`
-    (radians) are the spreads of the slant and of the angle, and `rough` is about the furthest, in
-    units of the grid, that smooth waves across the drawing push its points aside.
+    `size` is the range of the side of the grid in image widths. `lean` and `turn` (radians) are the standard deviations
+    of the slant and of the angle. `rough` is about the largest displacement, in grid units, by smooth waves across the
+    drawing.
     """
     side, aspect, slant = rng.uniform(*size), np.exp(rng.normal(0, 0.1)), rng.normal(0, lean)
     pose = side / 8 * np.exp(1j * rng.normal(0, turn))
@@ -84,7 +87,7 @@ def style(rng, size, lean, turn, rough):
 
 
 def digit(rng, label):
-    """Image (28, 28, 1) of a figure by hand, white on black from 0 to 1."""
+    """Image (28, 28, 1) of a handwritten digit, white on black, in [0, 1]."""
     place = style(rng, (0.52, 0.72), 0.22, 0.08, 0.7)
     canvas = Image.new('L', (28 * FINE,) * 2)
     pen, width = ImageDraw.Draw(canvas), FINE * rng.uniform(1.4, 3.4)
@@ -99,9 +102,9 @@ def digit(rng, label):
 
 
 def palette(rng):
-    """Colours (4, 3), from 0 to 1, of scene, body, trim and ink, all well apart.
+    """Colours (4, 3), in [0, 1], of scene, body, trim and ink, all clearly different.
 
-    Each has the same chances, so that the colours of an image tell nothing of what it shows.
+    All four have the same distribution, so colours carry no information on the label.
     """
     while True:
         colours = rng.random((4, 3))
@@ -111,13 +114,13 @@ def palette(rng):
 
 
 def field(rng, knots, side):
-    """Smooth noise (side, side, 1) around 0 between `knots` x `knots` normal numbers."""
+    """Smooth noise (side, side, 1) with mean 0, interpolated from `knots` x `knots` normal numbers."""
     noise = Image.fromarray(rng.standard_normal((knots, knots), np.float32))
     return np.asarray(noise.resize((side, side), Image.Resampling.BICUBIC))[..., None]
 
 
 def thing(rng, label):
-    """Image (32, 32, 3) of an object in front of a scene, from 0 to 1."""
+    """Image (32, 32, 3) of an object in front of a scene; values may lie slightly outside [0, 1]."""
     place, mirror = style(rng, (0.6, 0.85), 0.05, 0.12, 0.6), rng.random() < 0.5
     fills = [tuple(fill) for fill in np.uint8(255 * palette(rng)).tolist()]
     canvas, mask = Image.new('RGB', (32 * FINE,) * 2, fills[0]), Image.new('L', (32 * FINE,) * 2)
@@ -135,48 +138,30 @@ def thing(rng, label):
 
 
 def example(draw, seed, split, index):
-    """Image (height, width, channels) uint8 that `draw` makes for the label `index` % 10."""
+    """Image (height, width, channels) uint8 that `draw` returns for the label `index` % 10."""
     rng = np.random.default_rng((seed, list(SPLITS).index(split), index))
     return np.uint8(255 * np.clip(draw(rng, index % 10), 0, 1))
 
 
-class Drawn(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Images (height, width, channels) uint8 with labels, as many of each of the ten."""
-
-    VERSION = tfds.core.Version('1.0.0')
-    RELEASE_NOTES = {'1.0.0': 'First drawing.'}
-
-    def _describe(self, shape, names, **others):
-        """Dataset of images of `shape`, labels with `names`, and any other features."""
-        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict({
-            'image': tfds.features.Image(shape=shape, encoding_format='png'),
-            'label': tfds.features.ClassLabel(names=names), **others,
-        }), supervised_keys=('image', 'label'))
-
-    def _split_generators(self, dl_manager):
-        return {split: self._generate_examples(split) for split in SPLITS}
-
-    def _generate_examples(self, split):
-        for index in range(SPLITS[split]):
-            name = f'{split}_{index:05}'
-            found = {'id': name, 'label': index % 10,
-                     'image': example(self.DRAW, SEED, split, index)}
-            yield name, {key: found[key] for key in self.info.features}
+def stored(draw, split, index):
+    """An example with the features of `mnist` and `cifar10`: as many of each of the ten labels."""
+    return {'image': example(draw, SEED, split, index), 'label': index % 10, 'id': f'{split}_{index:05}'}
 
 
-class SyntheticDigits(Drawn):
-    """Figures by many hands, (28, 28, 1), with the features of `mnist`."""
+def data_set(name, draw, labels, channels, version=1):
+    """The images that `draw` makes; raise `version` when they change, so that decoded copies are left aside."""
+    return DataSet(name, {
+        split: Source(f'{name} ({split})', Drawn(functools.partial(stored, draw, split), count),
+                      (name, version, SEED, split, count))
+        for split, count in SPLITS.items()
+    }, tuple(labels), channels=channels)
 
-    DRAW = staticmethod(digit)
 
-    def _info(self):
-        return self._describe((28, 28, 1), list(DIGITS))
+def digits():
+    """Figures by many hands, (28, 28, 1)."""
+    return data_set('synthetic_digits', digit, DIGITS, 1)
 
 
-class SyntheticObjects(Drawn):
-    """Ten kinds of things in any colours, (32, 32, 3), with the features of `cifar10`."""
-
-    DRAW = staticmethod(thing)
-
-    def _info(self):
-        return self._describe((32, 32, 3), list(OBJECTS), id=tfds.features.Text())
+def objects():
+    """Ten kinds of things in any colours, (32, 32, 3)."""
+    return data_set('synthetic_objects', thing, OBJECTS, 3)

@@ -17,7 +17,7 @@ from common import augment
 from common import workdir as workdir_lib
 from common.checkpoint import restore
 from common.config import checked, differences
-from common.data import standardize
+from common.data.images import standardize
 from common.errors import UserError, check_choice
 from common.keys import Keys
 from common.layers.blocks import Mode
@@ -91,6 +91,9 @@ class VAETask(Task):
         """All examples of a split; for evaluation, each with another one's image as `partner`."""
         arrays = data.load(self.config.data, split)
         return arrays if split == 'train' else arrays | {'partner': np.roll(arrays['image'], 1, axis=0)}
+
+    def open_values(self) -> dict[str, Any]:
+        return dict(data.open_values(self.config))
 
     def init(self, key: jax.Array) -> Variables:
         size, channels = self.config.data.image_size, self.channels
@@ -308,7 +311,8 @@ class VAETask(Task):
             metrics |= {f'right_label_accuracy/{name}': float(sums[f'right/{name}'] / sums['examples']),
                         f'swap_accuracy/{name}': float(sums[f'given/{name}'].sum() / swaps),
                         f'original_label_rate/{name}': float(sums[f'original/{name}'] / swaps)}
-        by_label = sums['given/judge'] / sums['swaps']
+        with np.errstate(invalid='ignore'):  # No image was turned into a label that all of them have.
+            by_label = sums['given/judge'] / sums['swaps']
         metrics |= {f'swap_accuracy/judge/{label}': float(x) for label, x in zip(self.classes, by_label, strict=True)}
         measured = swaps_lib.metrics(sums['changes']) | manifold.metrics(**sums['judged'], names=self.classes)
         metrics |= {f'swap/{name}': value for name, value in measured.items()}
@@ -322,14 +326,14 @@ class VAETask(Task):
         """Reconstructions, swaps, and interpolations of the examples, and samples of every label."""
         pixels, labels = examples['image'] / np.float32(255), examples['label']
         drawn = jax.tree.map(np.asarray, self.compiled_pictures(variables, pixels, labels, keys.stream('samples')))
-        return figures.all_figures(pixels, labels, **drawn)
+        return figures.all_figures(pixels, labels, **drawn, names=self.classes)
 
     def compare(self, runs: dict[str, tuple], examples) -> list[Picture]:
         """The swap grid of each of several runs: name to (task, variables)."""
         pixels, labels, pictures = examples['image'] / np.float32(255), examples['label'], []
         for name, (task, variables) in runs.items():
             swaps = jax.jit(task.swaps)(variables, pixels[:10])
-            grid = figures.swap_grid(pixels, labels, np.asarray(swaps))
+            grid = figures.swap_grid(pixels, labels, np.asarray(swaps), task.classes)
             pictures.append(Picture(f'Swaps of {name}', f'{name}: a row for each test image, and in it the image '
                                     'as every label. A digit or object changes, its style should not.', grid))
         return pictures
@@ -395,6 +399,10 @@ def classifier_task(config: ConfigDict, key: str) -> ClassifierTask:
     if stored.data.name != config.data.name:
         raise UserError(f'{key}: the classifier in {workdir} was trained on {stored.data.name}, not on '
                         f'{config.data.name}; name another one')
+    if list(stored.data.classes) != list(config.data.classes):
+        theirs, ours = (', '.join(names[:5]) for names in (stored.data.classes, config.data.classes))
+        raise UserError(f'{key}: the classifier in {workdir} predicts other classes ({theirs}, …) than the VAE has '
+                        f'({ours}, …); name another one')
     if stored.data.image_size != config.data.image_size or len(stored.data.mean) != len(config.data.mean):
         raise UserError(f'{key}: the classifier in {workdir} was trained on images of another shape; name another one')
     return ClassifierTask(checked(stored, ClassifierTask.defaults()))

@@ -4,7 +4,6 @@ Each computes one function on every device. A program lowered for a CPU gets the
 other platform those of Flax and `jax.lax`; parameters are the same.
 """
 
-import functools
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -94,7 +93,9 @@ def conv(images: jax.Array, kernel: jax.Array, window_strides, padding, **option
 
     With the forms for CPU it is differentiable once, in reverse mode only.
     """
-    plain = functools.partial(jax.lax.conv_general_dilated, window_strides=window_strides, padding=padding, **options)
+    def plain(images, kernel):
+        return jax.lax.conv_general_dilated(images, kernel, window_strides, padding, **options)
+
     if tuple(window_strides) == (1, 1) and padding == 'SAME' and options == PLAIN and cpu.suits_conv(images, kernel):
         return jax.lax.platform_dependent(images, kernel, cpu=cpu.conv, default=plain)
     return plain(images, kernel)

@@ -42,7 +42,7 @@ def transposed_conv(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Arr
 
 def suits_conv(images: jax.Array, kernel: jax.Array) -> bool:
     """Whether `conv` is quicker than `jax.lax` at these images `[B, H, W, C]` and kernel `[K, K, C, D]`."""
-    square = kernel.shape[0] == kernel.shape[1] and len(kernel) % 2
+    square = kernel.shape[0] == kernel.shape[1] and len(kernel) % 2 == 1
     return square and (suits_pairs(images, kernel) or narrows(kernel))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from common.checkpoint import restore
-from common.data import Feed
+from common.data.batches import Feed
 from common.errors import UserError, notice
 from common.evaluate import fixed_examples
 from common.parallel import Devices
@@ -49,7 +49,7 @@ def writable(output: pathlib.Path):
 def section(runs: list[FinishedRun]) -> tuple[list[str], dict[str, np.ndarray]]:
     """All that is said of comparable runs: Markdown lines, and the pictures that they show, by name."""
     rows, task = entries(runs), runs[0].task
-    kind, data_name, size, split, examples = comparable(runs[0])
+    kind, data_name, size, split, examples, _ = comparable(runs[0])
     parts = ['', f'## {page.escape(task.title)} on {page.escape(data_name)}, {size}x{size} pixels', '',
              f'Measured on the whole {split} split, {examples:,} examples. {count(len(runs), "run")} of '
              f'{count(len(rows), "configuration")}. After ± stands the standard deviation over seeds.',

@@ -97,8 +97,8 @@ def load(workdir: pathlib.Path, make_task: Callable) -> FinishedRun:
 
 def comparable(run: FinishedRun) -> tuple:
     """Runs for which this is equal were measured on the same examples."""
-    data = run.config.data
-    return run.config.task, data.name, data.image_size, run.results['split'], run.results['num_examples']
+    data, results = run.config.data, run.results
+    return run.config.task, data.name, data.image_size, results['split'], results['num_examples'], tuple(data.classes)
 
 
 def essence(run: FinishedRun, *without: str) -> str:

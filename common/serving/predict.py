@@ -4,14 +4,15 @@ from collections.abc import Callable, Iterator, Sequence
 import json
 import pathlib
 import sys
+from typing import Any
 
 import jax
 import numpy as np
 from PIL import Image, ImageOps
 
-from common import data
 from common import workdir as workdir_lib
 from common.checkpoint import restore
+from common.data.images import Unreadable, read, resize_image, to_rgb
 from common.errors import Incomplete, UserError
 from common.parallel import Devices
 from common.serving import photos
@@ -34,7 +35,7 @@ class Predictor:
         self.task, self.variables, self.step, self.name = task, variables, step, name
         self.compiled = jax.jit(task.predict)
 
-    def __call__(self, pictures: Sequence, labels: Sequence[int] | None = None) -> np.ndarray:
+    def __call__(self, pictures: Sequence | np.ndarray, labels: Any = None) -> np.ndarray:
         """Predicts for a list of pictures; a model that takes labels needs one for each.
 
         Args:
@@ -61,9 +62,9 @@ class Predictor:
         """A picture as uint8 `[S, S, C]`, resized as for training."""
         if not isinstance(picture, Image.Image):
             picture = to_picture(np.asarray(picture))
-        picture = photos.to_rgb(ImageOps.exif_transpose(picture)).convert('L' if self.task.channels == 1 else 'RGB')
+        picture = to_rgb(ImageOps.exif_transpose(picture)).convert('L' if self.task.channels == 1 else 'RGB')
         array = np.asarray(picture).reshape(picture.height, picture.width, self.task.channels)
-        return data.resize_image(array, self.task.config.data.image_size)
+        return resize_image(array, self.task.config.data.image_size)
 
     def checked_labels(self, labels, count: int) -> np.ndarray:
         """Labels as int32 `[B]`. Raises UserError unless there is a known one for each picture."""
@@ -160,8 +161,8 @@ def readable(batch: Sequence[photos.Photo], bar) -> dict[photos.Photo, Image.Ima
     pictures = {}
     for photo in batch:
         try:
-            pictures[photo] = photos.read(photo.path)
-        except photos.Unreadable as error:
+            pictures[photo] = read(photo.path)
+        except Unreadable as error:
             bar.write(f'skipped {photo.path}: {error}', file=sys.stderr)
     return pictures
 

@@ -10,8 +10,8 @@ import threading
 
 from PIL import Image
 
+from common.data.images import Unreadable, read
 from common.errors import UserError
-from common.serving import photos
 from common.serving.export import describe
 from common.serving.predict import Predictor, choose_labels
 
@@ -54,9 +54,9 @@ def make_app(predictor: Predictor):
     def predict():
         try:
             with one_by_one:
-                picture = photos.read(io.BytesIO(flask.request.get_data()))
+                picture = read(io.BytesIO(flask.request.get_data()))
                 (images, record), = predictor.present([picture], labels)
-        except photos.Unreadable as error:
+        except Unreadable as error:
             return {'error': f'This picture cannot be read: {error}.'}, 400
         return {'images': {kind: data_url(kind, image) for kind, image in images.items()}, 'record': record}
 

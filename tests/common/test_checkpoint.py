@@ -1,4 +1,4 @@
-"""Saving, restoring, and noticing damage."""
+"""Checkpoints: saving, restoring, and detecting damage."""
 
 import pathlib
 import resource
@@ -12,7 +12,7 @@ from common.checkpoint import Checkpoints
 from common.errors import UserError
 from common.parallel import Devices
 
-# Reads and writes that are still under way when one fails may end after Orbax has closed its event loop.
+# When one read or write fails, the others may end after Orbax has closed its event loop.
 orbax_leaves_work_behind = pytest.mark.filterwarnings(
     'ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning')
 
@@ -40,12 +40,12 @@ def assert_equal(tree, expected):
     jax.tree.map(np.testing.assert_array_equal, tree, expected)
 
 
-def test_round_trip(tmp_path, items):
+def test_restored_items_are_bit_equal(tmp_path, items):
     save(tmp_path, items, 7)
     assert_equal(restore(tmp_path, items), items)
 
 
-def test_average_alone_can_be_restored(tmp_path, items):
+def test_average_can_be_restored_alone(tmp_path, items):
     save(tmp_path, items, 7)
     part = {'average': items['average']}
     assert_equal(restore(tmp_path, part), part)
@@ -60,7 +60,7 @@ def test_number_of_devices_may_change(tmp_path, items, saved, restored):
     assert {len(leaf.devices()) for leaf in jax.tree.leaves(found)} == {restored}
 
 
-def test_relative_work_directory(tmp_path, items, monkeypatch):
+def test_relative_work_directory_works(tmp_path, items, monkeypatch):
     monkeypatch.chdir(tmp_path)
     save(pathlib.Path('runs/one'), items, 7)
     assert_equal(restore(pathlib.Path('runs/one'), items), items)
@@ -71,12 +71,12 @@ def test_newest_two_are_kept(tmp_path, items):
     assert sorted(path.name for path in (tmp_path / 'checkpoints').iterdir()) == ['2', '3']
 
 
-def test_step_that_is_already_saved_is_left_alone(tmp_path, items):
+def test_saving_a_step_twice_changes_nothing(tmp_path, items):
     save(tmp_path, items, 7, 7)
     assert_equal(restore(tmp_path, items), items)
 
 
-def test_checkpoint_of_another_version_is_not_called_damaged(tmp_path, items):
+def test_other_structure_is_reported_as_another_version(tmp_path, items):
     save(tmp_path, items, 7)
     items['training']['new'] = jnp.zeros(3)
     with pytest.raises(UserError, match='of another version'):
@@ -85,11 +85,11 @@ def test_checkpoint_of_another_version_is_not_called_damaged(tmp_path, items):
 
 @orbax_leaves_work_behind
 @pytest.mark.filterwarnings('ignore::pytest.PytestUnhandledThreadExceptionWarning')
-def test_full_disk_in_mid_save_loses_nothing(tmp_path, items):
-    """A limit on the size of files stands in for the disk: writing fails in its middle."""
+def test_full_disk_keeps_earlier_checkpoints(tmp_path, items):
+    """Simulates the full disk by a limit on the size of files, so that a write fails halfway."""
     save(tmp_path, items, 3)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with pytest.raises(UserError, match='cannot be written to .*make room and start again to go on from step 3'):
+    with pytest.raises(UserError, match='cannot be written to .*make room and start again to resume from step 3'):
         try:
             resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
             save(tmp_path, items, 7)
@@ -98,7 +98,7 @@ def test_full_disk_in_mid_save_loses_nothing(tmp_path, items):
     assert_equal(restore(tmp_path, items), items)
 
 
-def test_no_checkpoint_is_a_mistake_with_a_remedy(tmp_path, items):
+def test_missing_checkpoint_is_reported_with_advice(tmp_path, items):
     with pytest.raises(UserError, match='no checkpoint in .*train first'):
         restore(tmp_path, items)
 
@@ -107,7 +107,7 @@ def test_no_checkpoint_is_a_mistake_with_a_remedy(tmp_path, items):
 @pytest.mark.parametrize('damage', ['flip', 'truncate'])
 @pytest.mark.parametrize('steps, remedy', [((7,), 'no older one; remove .*checkpoints to start again'),
                                            ((3, 7), 'remove .*checkpoints/7 to go on from step 3')])
-def test_damage_is_noticed(tmp_path, items, damage, steps, remedy):
+def test_damage_is_detected_with_advice(tmp_path, items, damage, steps, remedy):
     save(tmp_path, items, *steps)
     largest = max((tmp_path / 'checkpoints' / '7').rglob('*'), key=lambda path: path.stat().st_size)
     content = bytearray(largest.read_bytes())

@@ -20,8 +20,9 @@ import main
 from tests.helpers import save
 import vae.task
 
+# Configurations for folders have no classes before they have data.
 ALL = sorted(path.stem for path in (pathlib.Path(main.__file__).parent / 'configs').glob('*_*.py')
-             if not path.stem.startswith('__'))
+             if not path.stem.startswith('__') and not path.stem.endswith('_folder'))
 FILES = [file for file in ALL if file.startswith('unet_')]
 RUNS = sorted((pathlib.Path(main.__file__).parent / 'docs' / 'runs').iterdir())
 PARAMETERS = {'classifier_mnist': 7_578, 'judge_mnist': 72_666, 'vae_mnist': 43_118}

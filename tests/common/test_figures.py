@@ -1,4 +1,4 @@
-"""Curves show what was measured."""
+"""Curves of metrics: smoothing and drawing."""
 
 from matplotlib.figure import Figure
 import numpy as np
@@ -6,13 +6,13 @@ import numpy as np
 from common.report.figures import draw_curve, smooth
 
 
-def test_sparse_curve_is_left_as_it_is():
+def test_sparse_curve_is_not_smoothed():
     points = np.array([[0, 1.0], [10, 3.0], [20, -1.0]])
     np.testing.assert_allclose(smooth(points), points, atol=1e-6)
 
 
-def test_smoothing_quiets_noise_without_lagging_behind():
-    for count in (1000, 30_000):  # The latter are averaged by thirties first.
+def test_smoothing_reduces_noise_without_lag():
+    for count in (1000, 30_000):  # 30,000 points are first averaged in groups of 30.
         steps, noise = np.arange(count) * 1000 / count, np.random.default_rng(0).normal(size=count)
         smoothed = smooth(np.stack([steps, 0.1 * steps + noise], axis=1))
         error = (smoothed[:, 1] - 0.1 * smoothed[:, 0])[100:-100]

@@ -12,14 +12,14 @@ def data(key):
     return np.asarray(jax.random.key_data(key))
 
 
-def test_keys_do_not_depend_on_how_a_batch_is_split():
+def test_keys_are_independent_of_the_split_of_a_batch():
     keys, index = Keys(jax.random.key(0), 5), np.array([3, 1, 4, 0])
     whole = data(keys.per_example('color', index))
     split = [data(keys.per_example('color', part)) for part in (index[:1], index[1:])]
     np.testing.assert_array_equal(whole, np.concatenate(split))
 
 
-def test_keys_do_not_depend_on_being_traced():
+def test_keys_are_equal_inside_and_outside_jit():
     traced = jax.jit(lambda step: jax.random.key_data(Keys(jax.random.key(0), step).stream('color')))(5)
     np.testing.assert_array_equal(traced, data(Keys(jax.random.key(0), 5).stream('color')))
 

@@ -1,4 +1,4 @@
-"""kill -9 at any moment, also while a checkpoint is written. `make soak` does it many more times."""
+"""kill -9 at random moments, also while a checkpoint is written. `make soak` kills many more times."""
 
 import os
 import pathlib
@@ -11,7 +11,7 @@ from tests.helpers import metric_lines
 
 ROOT = pathlib.Path(__file__).parents[2]
 KILLS = int(os.environ.get('KILLS', '3'))
-EPOCHS = 5 * (KILLS + 1)  # Of 32 steps; a checkpoint ends each.
+EPOCHS = 5 * (KILLS + 1)  # Each has 32 steps and ends with a checkpoint.
 
 
 def start(workdir):
@@ -28,7 +28,7 @@ def is_saving(workdir):
 
 
 def has_begun(workdir, before):
-    """Whether a start of the run has taken up metrics.jsonl, which it writes anew."""
+    """Whether the run has rewritten metrics.jsonl, which it does at its start."""
     path = workdir / 'metrics.jsonl'
     return path.exists() and path.stat().st_ino != before
 
@@ -49,11 +49,11 @@ def kill_once(workdir, chance):
     else:
         time.sleep(chance.uniform(0, 0.5))
     process.kill()
-    assert process.wait() == -9, 'the run came to its end before it was killed; raise EPOCHS'
+    assert process.wait() == -9, 'the run ended before it was killed; raise EPOCHS'
     return is_saving(workdir)
 
 
-def test_killed_run_goes_on_as_if_it_had_not_been(pets, tmp_path):
+def test_killed_run_resumes_with_equal_metrics(pets, tmp_path):
     whole, killed = tmp_path / 'whole', tmp_path / 'killed'
     assert start(whole).wait() == 0
     chance = random.Random(0)

@@ -1,4 +1,4 @@
-"""What may import what, and how much main.py may do."""
+"""Allowed imports between packages, and the size of main.py."""
 
 import ast
 import pathlib
@@ -20,7 +20,7 @@ def imported_packages(path):
 
 @pytest.mark.parametrize('package, others', [
     ('unet', {'vae', 'benchmarks'}), ('vae', {'unet', 'benchmarks'}), ('common', {'unet', 'vae', 'benchmarks'})])
-def test_packages_do_not_know_each_other(package, others):
+def test_packages_do_not_import_each_other(package, others):
     for path in (ROOT / package).rglob('*.py'):
         assert not others & {*imported_packages(path)}, path
 
@@ -29,7 +29,7 @@ def test_main_is_short():
     assert len((ROOT / 'main.py').read_text().splitlines()) < 100
 
 
-def test_tensorflow_is_not_imported_before_it_is_needed():
+def test_tensorflow_is_imported_only_when_needed():
     code = 'import sys, main, common.train, unet.task; print("tensorflow" in sys.modules)'
     command = [sys.executable, '-c', code]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""The command line: whole runs in processes of their own, and what mistakes look like."""
+"""The command line: whole runs in processes of their own, and messages for mistakes."""
 
 import json
 import os
@@ -14,6 +14,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from common import cli
+from configs import unet_mp_tr_ce
 import main
 
 ROOT = pathlib.Path(main.__file__).parent
@@ -42,7 +43,7 @@ def tags_of(workdir):
 
 
 def stop(command, workdir, signum):
-    """Starts a run, sends it a signal once it trains, and returns the step that it saved."""
+    """Starts a run, sends it a signal once it trains, and returns the step of its last checkpoint."""
     metrics = workdir / 'metrics.jsonl'
     before = metrics.read_text() if metrics.exists() else ''
     process = start(*command)
@@ -55,7 +56,7 @@ def stop(command, workdir, signum):
     return max(int(path.name) for path in (workdir / 'checkpoints').iterdir())
 
 
-def test_run_is_stopped_continued_and_evaluated(pets, tmp_path):
+def test_run_can_be_stopped_resumed_and_evaluated(pets, tmp_path):
     command = [*TINY, f'--workdir={tmp_path}']
     assert 0 < stop(command, tmp_path, signal.SIGTERM) < stop(command, tmp_path, signal.SIGINT) < 128
 
@@ -76,10 +77,12 @@ def test_run_is_stopped_continued_and_evaluated(pets, tmp_path):
 
 @pytest.fixture
 def other_run(tmp_path):
-    """A work directory that belongs to a configuration of its own."""
+    """The work directory of a run with another configuration."""
     folder = tmp_path / 'other'
     (folder / 'checkpoints' / '7').mkdir(parents=True)
-    (folder / 'config.json').write_text('{"task": "unet", "seed": 5}')
+    config = unet_mp_tr_ce.get_config('demo')
+    config.seed = 5
+    (folder / 'config.json').write_text(config.to_json_best_effort())
     return folder
 
 
@@ -123,7 +126,7 @@ def test_mistake_gets_one_line_and_exit_code_2(args, message, tmp_path, other_ru
 @pytest.mark.parametrize('value, message', [
     ('loss=mse', "loss is 'mse'"), ('optimizer.name=best', "optimizer.name is 'best'"), ('batch_size=6', 'of 4'),
     ('optimizer.warmup_fraction=1.0', 'warmup_fraction is 1.0'), ('seed=4294967296', 'seed is 4294967296')])
-def test_configuration_that_is_refused_leaves_no_work_directory(value, message, tmp_path, monkeypatch, capsys):
+def test_refused_configuration_leaves_no_work_directory(value, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     code, printed = result_of([CONFIG, f'--config.{value}'], monkeypatch, capsys)
     assert code == 2 and message in printed.err and not list(tmp_path.iterdir())

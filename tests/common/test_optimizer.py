@@ -41,13 +41,13 @@ def test_cosine_follows_its_formula(options):
         assert rate(step) == pytest.approx(0.01 * (1 + np.cos(np.pi * (step - 20) / 180)), rel=1e-4)
 
 
-def test_no_warm_up_starts_at_the_peak(options):
+def test_without_warm_up_the_schedule_starts_at_the_peak(options):
     options.warmup_fraction = 0.0
     assert schedule(options, 200)(0) == pytest.approx(0.02)
 
 
 @pytest.mark.parametrize('name', OPTIMIZERS)
-def test_weight_decay_is_for_kernels_alone(options, name):
+def test_weight_decay_applies_only_to_kernels(options, name):
     params = {'kernel': jnp.ones((2, 3)), 'bias': jnp.ones(3), 'scale': jnp.ones(3)}
     options.update({'name': name, 'weight_decay': 0.5})
     rule = create(options, lambda step: 0.1)
@@ -57,7 +57,7 @@ def test_weight_decay_is_for_kernels_alone(options, name):
     assert not updates['bias'].any() and not updates['scale'].any()
 
 
-def test_muon_moves_along_all_directions_of_a_kernel_alike(options):
+def test_muon_update_has_similar_singular_values(options):
     options.update({'name': 'muon', 'weight_decay': 0.0})
     rng = np.random.default_rng(0)
     gradient = {'kernel': jnp.float32(rng.normal(size=(3, 3, 4, 8)) * np.logspace(0, 2, 8)[None, None, None]),
@@ -65,9 +65,9 @@ def test_muon_moves_along_all_directions_of_a_kernel_alike(options):
     rule = create(options, lambda step: 0.1)
     updates, _ = rule.update(gradient, rule.init(gradient), gradient)
     _, singular, _ = np.linalg.svd(updates['kernel'].reshape(36, 8))
-    whole = 0.1 * 0.2 * np.sqrt(36)  # Learning rate, root mean square of a step of Adam's, size.
+    whole = 0.1 * 0.2 * np.sqrt(36)  # Learning rate, root mean square of an Adam step, size.
     assert np.all((0.5 * whole < singular) & (singular < 1.5 * whole))
-    step = abs(updates['embedding'])  # Adam's first step is as long for every value.
+    step = abs(updates['embedding'])  # Adam's first step has the same size for every value.
     np.testing.assert_allclose(step, jnp.full_like(step, step[0, 0]), rtol=1e-4)
 
 
@@ -75,11 +75,11 @@ def test_gradients_are_clipped_by_their_global_norm(options):
     options.update({'name': 'sgd', 'weight_decay': 0.0, 'clip_norm': 1.0})
     rule, gradient = create(options, lambda step: 1.0), {'a': jnp.array([30.0]), 'b': jnp.array([40.0])}
     updates, _ = rule.update(gradient, rule.init(gradient), gradient)
-    # Nesterov's first step is 1 + momentum times the gradient.
+    # Nesterov's first step is (1 + momentum) times the gradient.
     assert optax.tree.norm(updates) == pytest.approx(1.9)
 
 
-def test_average_without_decay_is_the_values():
+def test_average_without_decay_equals_the_values():
     old, new = jnp.asarray(np.random.default_rng(0).standard_normal((2, 100)))
     np.testing.assert_array_equal(update_average(old, new, 100, 0.0), new)
 

@@ -1,4 +1,4 @@
-"""Placing values on devices."""
+"""Placement of values on devices, and coordination of processes."""
 
 import pathlib
 
@@ -22,7 +22,7 @@ def test_replicated_leaves_share_no_memory(count):
     jax.tree.map(lambda leaf: np.testing.assert_array_equal(leaf, shared), placed)
 
 
-def test_whatever_stops_the_first_process_stops_the_others(monkeypatch):
+def test_failure_of_the_first_process_reaches_the_others(monkeypatch):
     asked = []
     monkeypatch.setattr(parallel, 'largest', lambda value: asked.append(value) or value)
     with pytest.raises(ZeroDivisionError):
@@ -30,13 +30,13 @@ def test_whatever_stops_the_first_process_stops_the_others(monkeypatch):
     assert asked == [1]
 
 
-def test_too_little_memory_gets_advice():
+def test_too_little_memory_is_reported_with_advice():
     with pytest.raises(UserError, match='too little memory.* lower batch_size'), parallel.joined(''):
         jnp.zeros((2 ** 15, 2 ** 15, 2 ** 15))
 
 
 @pytest.mark.parametrize('backend, own, kept', [('gpu', None, 'cache'), ('tpu', 'own', 'own'), ('cpu', None, None)])
-def test_what_is_compiled_for_an_accelerator_is_kept(monkeypatch, backend, own, kept):
+def test_compilation_cache_is_set_only_on_accelerators(monkeypatch, backend, own, kept):
     before = jax.config.jax_compilation_cache_dir
     monkeypatch.setattr(jax, 'default_backend', lambda: backend)
     try:
@@ -53,6 +53,6 @@ def test_batch_is_split_in_order():
 
 
 @pytest.mark.parametrize('batch_size', [0, -4, 6])
-def test_batch_that_does_not_divide_is_refused(batch_size):
+def test_batch_that_does_not_divide_over_devices_is_refused(batch_size):
     with pytest.raises(UserError, match=f'batch_size {batch_size} .*4 devices; choose a multiple of 4'):
         Devices().check_batch(batch_size)

@@ -11,6 +11,7 @@ from PIL import Image
 import pytest
 
 from common import cli
+from common.data.images import read
 from common.errors import Incomplete, UserError
 from common.serving import photos, predict
 from main import make_task
@@ -88,7 +89,7 @@ def test_mask_is_turned_as_exif_says(colors, tmp_path):
 ])
 def test_every_kind_of_picture_becomes_rgb(tmp_path, name, picture):
     picture().save(tmp_path / name)
-    image = photos.read(tmp_path / name)
+    image = read(tmp_path / name)
     assert image.mode == 'RGB' and image.size == (9, 6)
     np.testing.assert_allclose(np.asarray(image), 90, atol=2)
 
@@ -130,7 +131,7 @@ def test_hidden_files_others_and_earlier_output_are_left_out_of_folders(tmp_path
     found = photos.find([str(tmp_path)], tmp_path / 'out')
     assert [photo.name for photo in found] == ['x.PNG']
     said = capsys.readouterr().err
-    assert '3 hidden files or files that are not' in said and 'notes.txt' in said
+    assert '1 files that are not' in said and 'notes.txt' in said
 
 
 @pytest.mark.parametrize('sources, output, message', [
@@ -160,7 +161,7 @@ def test_predictor_is_what_evaluation_evaluates(config, tmp_path):
 
 
 def test_pictures_are_resized_as_for_training(config):
-    from common.data import resize_image
+    from common.data.images import resize_image
     picture = np.random.default_rng(0).integers(0, 256, (50, 33, 3), np.uint8)
     fitted = predict.Predictor(ColorTask(config), {}, 7).fit(picture)
     np.testing.assert_array_equal(fitted, resize_image(picture, 16))

@@ -1,4 +1,4 @@
-"""Several processes on one machine, joined through jax.distributed, against one process."""
+"""Several processes on one machine, joined through jax.distributed, compared with one process."""
 
 import json
 import os
@@ -17,14 +17,14 @@ from common.errors import UserError
 from common.writers import read_metrics
 
 ROOT = pathlib.Path(__file__).parents[2]
-PATIENCE = 300  # Seconds. Processes that share two cores take their time.
+PATIENCE = 300  # Seconds; processes that share two cores are slow.
 SMALL = ['--config.num_epochs=4', '--config.log_every_steps=4', '--config.data.image_size=16', '--config.model.width=4',
          '--config.model.multipliers=(1,1)', '--config.batch_size=16', '--config.eval_every_epochs=0',
          '--config.optimizer.name=adamw', '--config.optimizer.learning_rate=3e-3']  # Muon enlarges rounding more.
 
 
 def start(workdir, processes, devices, *args):
-    """Starts so many processes of one run, each with so many virtual devices."""
+    """Starts the processes of one run, each with `devices` virtual devices."""
     with socket.socket() as free:
         free.bind(('localhost', 0))
         address = f'localhost:{free.getsockname()[1]}'
@@ -38,7 +38,7 @@ def start(workdir, processes, devices, *args):
 
 
 def finish(started):
-    """Exit codes and what was printed."""
+    """The exit codes and the output of all processes."""
     ends = [(process.communicate(timeout=PATIENCE)[0], process.returncode) for process in started]
     return [code for _, code in ends], [text for text, _ in ends]
 
@@ -53,7 +53,7 @@ def wait_for(condition, started):
 
 @pytest.fixture(scope='module')
 def alone(tmp_path_factory, prepared_pets):
-    """Results, metric lines and work directory of one process with four devices."""
+    """Results, metric lines and work directory of a run by one process with four devices."""
     workdir = tmp_path_factory.mktemp('alone')
     codes, texts = finish(start(workdir, 1, 4))
     assert codes == [0], texts
@@ -84,8 +84,8 @@ def test_two_processes_evaluate_as_one(tmp_path, alone):
     assert (tmp_path / 'figures' / 'predictions.png').exists()
 
 
-def test_run_survives_a_signal_and_a_killed_process(tmp_path, alone):
-    """SIGTERM to one of two processes; kill -9 to one of the next two; one process finishes the run."""
+def test_run_resumes_after_a_signal_and_a_killed_process(tmp_path, alone):
+    """One of two processes gets SIGTERM, one of the next two gets kill -9, and a single process finishes the run."""
     pair = start(tmp_path, 2, 2)
     wait_for(lambda: read_metrics(tmp_path), pair)
     pair[1].send_signal(signal.SIGTERM)
@@ -99,7 +99,7 @@ def test_run_survives_a_signal_and_a_killed_process(tmp_path, alone):
     pair[1].kill()
     codes, texts = finish(pair)
     assert codes[0] not in (0, 2), texts
-    # The collective that fails and JAX's watch over the processes race to say it.
+    # Either the failed collective or JAX's heartbeat reports it first.
     assert 'another process of this run has gone' in texts[0] or 'another task died' in texts[0], texts
     assert max(line['step'] for line in read_metrics(tmp_path)) < alone[0]['step']
 
@@ -108,7 +108,7 @@ def test_run_survives_a_signal_and_a_killed_process(tmp_path, alone):
     assert_same(tmp_path, alone)
 
 
-def test_failed_join_is_one_line(tmp_path):
+def test_failed_join_is_reported_in_one_line(tmp_path):
     codes, texts = finish(start(tmp_path, 1, 1, '--distributed=auto'))
     assert codes == [2] and 'cannot join the other processes' in texts[0], texts
 

@@ -1,4 +1,4 @@
-"""Sweeps: which runs there are, what is skipped, and what happens when one stops or diverges."""
+"""Sweeps: their runs, skipped runs, and runs that stop or diverge."""
 
 import json
 import os
@@ -25,20 +25,20 @@ NAMES = ['ce_seed0', 'dice_seed0', 'ce_seed1', 'dice_seed1']
 
 
 def flag(config=None, path=FILE, **overrides):
-    """What config_flags makes of --config and of --config.KEY=VALUE."""
+    """The flag object that config_flags creates from --config and --config.KEY=VALUE."""
     config = config or sweep_unet.get_config('demo')
     overrides = {key.replace('__', '.'): value for key, value in overrides.items()}
     config.update_from_flattened_dict(overrides)
     return SimpleNamespace(config_filename=path, value=config, override_values=overrides)
 
 
-def fake_train(config, workdir):
-    """Leaves what a finished run leaves."""
-    save(config, workdir)
+def fake_train(task, workdir):
+    """Writes the files that a finished run leaves."""
+    save(task.config, workdir)
     workdir_lib.write_json(workdir / 'results.json', {'finished': True})
 
 
-def test_whole_design_has_eight_cells_a_seed_and_seeds_change_last():
+def test_unet_sweep_has_eight_cells_per_seed_ordered_by_seed():
     configs = sweep.cells(sweep_unet.get_config(), sweep.read_axes(flag()))
     assert len(configs) == 24 and list(configs)[:2] == ['mp_tr_ce_seed0', 'strconv_tr_ce_seed0']
     assert [config.seed for config in configs.values()] == [0] * 8 + [1] * 8 + [2] * 8
@@ -47,7 +47,7 @@ def test_whole_design_has_eight_cells_a_seed_and_seeds_change_last():
     assert (last.model.down, last.model.up, last.loss, last.seed) == ('strided_conv', 'upsample', 'dice', 2)
 
 
-def test_flags_reach_every_run_and_an_axis_keeps_the_given_value():
+def test_flags_apply_to_all_runs_and_fix_an_axis():
     given = flag(model__width=4, seed=1, loss='dice')
     configs = sweep.cells(given.value, sweep.read_axes(given))
     assert list(configs) == [f'{down}_{up}_dice_seed1' for up in ('tr', 'ups') for down in ('mp', 'strconv')]
@@ -64,7 +64,7 @@ def test_mistakes_are_named(given, message):
         sweep.read_axes(given)
 
 
-def test_axis_of_tuples_keeps_the_given_value():
+def test_flag_fixes_an_axis_of_tuples():
     given = flag(model__multipliers=(1, 2))
     axes = {'model.multipliers': {'small': (1, 2), 'deep': (1, 2, 4)}}
     assert sweep.chosen(given, axes) == {'model.multipliers': {'small': (1, 2)}}
@@ -75,21 +75,21 @@ def test_any_configuration_can_be_swept():
     assert {name: config.model.latent for name, config in configs.items()} == {'z2': 2, 'z10': 10}
 
 
-def test_finished_runs_are_skipped_and_others_done(config, tmp_path):
+def test_finished_runs_are_skipped(config, tmp_path):
     done = []
 
-    def train(config, workdir):
+    def train(task, workdir):
         done.append(workdir.name)
         if len(done) == 3:
             raise Interrupted(4, signal.SIGTERM)
-        fake_train(config, workdir)
+        fake_train(task, workdir)
 
     configs = sweep.cells(config, AXES)
     with pytest.raises(Interrupted):
         sweep.run(configs, tmp_path, main.make_task, train)
     sweep.run(configs, tmp_path, main.make_task, train)
     assert done == [*NAMES[:3], *NAMES[2:]]
-    # Measured on the way, before its end.
+    # As after an evaluation before the end of the run.
     workdir_lib.write_json(tmp_path / 'ce_seed0' / 'results.json', {'finished': False})
     (tmp_path / 'ce_seed1' / 'results.json').write_text('{')
     sweep.run(configs, tmp_path, main.make_task, train)
@@ -105,24 +105,24 @@ def test_finished_run_of_another_configuration_is_refused(config, tmp_path):
 
 @pytest.mark.parametrize('key, right, wrong', [
     ('loss', 'dice', 'dise'), ('optimizer.schedule', 'cosine', 'cosin'), ('batch_size', 8, 7)])
-def test_mistake_in_the_last_run_shows_before_the_first(config, tmp_path, key, right, wrong):
+def test_mistake_in_any_run_is_found_before_the_first(config, tmp_path, key, right, wrong):
     configs = sweep.cells(config, {key: {'right': right, 'wrong': wrong}})
     with pytest.raises(UserError, match=str(wrong)):
         sweep.run(configs, tmp_path, main.make_task, lambda *_: pytest.fail('trained'))
 
 
-def test_diverged_run_does_not_keep_the_others(config, tmp_path):
-    def train(config, workdir):
-        if config.loss == 'dice' and config.seed == 0:
+def test_other_runs_continue_after_one_diverges(config, tmp_path):
+    def train(task, workdir):
+        if task.config.loss == 'dice' and task.config.seed == 0:
             raise Diverged('NaN')
-        fake_train(config, workdir)
+        fake_train(task, workdir)
 
     with pytest.raises(Diverged, match=r'1 of 4 runs diverged \(dice_seed0\)'):
         sweep.run(sweep.cells(config, AXES), tmp_path, main.make_task, train)
     assert {path.parent.name for path in tmp_path.glob('*/results.json')} == {*NAMES} - {'dice_seed0'}
 
 
-def test_stopped_sweep_goes_on_when_started_again(pets, tmp_path):
+def test_stopped_sweep_resumes(pets, tmp_path):
     command = [sys.executable, ROOT / 'main.py', '--mode=sweep', f'--config={FILE}:demo', '--config.seed=0',
                '--config.loss=dice', '--config.model.up=upsample', '--config.data.image_size=16',
                '--config.model.width=2', '--config.model.multipliers=(1,2)', '--config.num_epochs=16',

@@ -1,4 +1,4 @@
-"""What a work directory remembers of its run, and when it refuses another one."""
+"""Work directories: the stored configuration, and refusal of other runs."""
 
 import errno
 
@@ -10,7 +10,7 @@ from common.errors import UserError
 from tests.helpers import save
 
 
-def test_config_survives_its_work_directory(config, tmp_path):
+def test_config_is_restored_unchanged(config, tmp_path):
     save(config, tmp_path / 'runs' / 'one')
     assert config_lib.flatten(workdir_lib.load_config(tmp_path / 'runs' / 'one')) == config_lib.flatten(config)
 
@@ -32,7 +32,7 @@ def test_work_directory_without_a_checkpoint_takes_another_config(config, tmp_pa
 
 
 @pytest.mark.parametrize('key', ['dir', 'manual_dir'])
-def test_data_may_have_moved(config, tmp_path, key):
+def test_location_of_the_data_may_change(config, tmp_path, key):
     save(config, tmp_path)
     (tmp_path / 'checkpoints' / '5').mkdir(parents=True)
     config.data[key] = '/elsewhere'
@@ -59,7 +59,7 @@ def test_work_directory_that_cannot_be_written_is_named(tmp_path):
         pass
 
 
-def test_file_system_without_locks_is_told_and_used(tmp_path, monkeypatch, capsys):
+def test_file_system_without_locks_is_used_with_a_notice(tmp_path, monkeypatch, capsys):
     def refuse(*_):
         raise OSError(errno.ENOLCK, 'No locks available')
 
@@ -68,7 +68,7 @@ def test_file_system_without_locks_is_told_and_used(tmp_path, monkeypatch, capsy
         assert 'without locks' in capsys.readouterr().err
 
 
-def test_half_written_checkpoint_binds_the_work_directory_to_nothing(config, tmp_path):
+def test_incomplete_checkpoint_does_not_fix_the_config(config, tmp_path):
     save(config, tmp_path)
     (tmp_path / 'checkpoints' / '4.orbax-checkpoint-tmp').mkdir(parents=True)
     config.seed += 1

@@ -1,4 +1,4 @@
-"""Contrasts of the design, their intervals and the verdicts, on results whose true effects are known."""
+"""Contrasts of the design, their intervals and verdicts, on simulated results with known effects."""
 
 import itertools
 import pathlib
@@ -25,7 +25,7 @@ STUDIES = 4000
 
 
 def simulate(runs, mean, *, seed_deviation, deviation=1.0, studies=STUDIES):
-    """Results `[runs, studies]`: a mean by cell, a shift that runs of one seed share, and noise of each run."""
+    """Results `[runs, studies]`: the mean of the cell, a shift shared by all runs of a seed, and noise of the run."""
     rng = np.random.default_rng(0)
     shifts = {seed: seed_deviation * rng.standard_normal(studies) for seed in sorted({seed for _, seed in runs})}
     return np.stack([mean(*CODES[cell]) + shifts[seed] + deviation * rng.standard_normal(studies)
@@ -38,7 +38,7 @@ def fitted(runs, values):
 
 
 @pytest.mark.parametrize('runs', [PAIRED, PAIRED[:8], PAIRED[:13], DESIGNS['other seeds in every cell'][:11]])
-def test_effects_without_noise_are_exact_whatever_the_interactions_are(runs):
+def test_effects_without_noise_are_exact_with_any_interactions(runs):
     def mean(down, loss, up):
         return 88 + 0.5 * down - 0.3 * loss + 0.2 * down * loss - 0.1 * loss * up + 0.7 * down * loss * up
     found = fitted(runs, simulate(runs, mean, seed_deviation=0, deviation=0, studies=1))
@@ -54,7 +54,7 @@ def test_only_the_whole_design_gives_main_effects_and_interactions():
             assert all(found.estimate(weights) is None for weights in MAIN + INTERACTIONS)
 
 
-def test_two_cells_have_the_intervals_of_scipy_s_t_tests():
+def test_intervals_of_two_cells_equal_scipy_t_tests():
     one, other = np.random.default_rng(0).standard_normal((2, 4)) + [[88], [87]]
     values = np.concatenate([one, other])[:, None]
     for seeds, test in (([0, 1, 2, 3] * 2, stats.ttest_rel), (list(range(8)), stats.ttest_ind)):
@@ -64,7 +64,7 @@ def test_two_cells_have_the_intervals_of_scipy_s_t_tests():
             assert np.ravel(effect.interval(tests)) == pytest.approx([expected.low, expected.high])
 
 
-def test_replicated_cells_have_the_textbook_interval():
+def test_interval_of_replicated_cells_follows_the_formula():
     runs = DESIGNS['other seeds in every cell']
     values = simulate(runs, lambda *_: 88, seed_deviation=0, studies=1)
     within = values.reshape(3, 8).var(axis=0, ddof=1).mean()
@@ -74,10 +74,10 @@ def test_replicated_cells_have_the_textbook_interval():
 
 
 @pytest.mark.parametrize('name', DESIGNS)
-def test_intervals_contain_the_truth_in_95_percent_of_studies(name):
+def test_intervals_cover_the_true_effect_in_95_percent_of_studies(name):
     runs = DESIGNS[name]
     found = fitted(runs, simulate(runs, lambda down, loss, up: 0.5 * down + 2 * down * loss, seed_deviation=2))
-    simple = {CELLS[7]: 1, CELLS[3]: -1}  # They differ in the way down alone, with cross-entropy.
+    simple = {CELLS[7]: 1, CELLS[3]: -1}  # These differ only in the way down, with cross-entropy.
     for weights, true in ((MAIN[0], 1), (MAIN[1], 0), (INTERACTIONS[0], 8), (INTERACTIONS[1], 0), (simple, 5)):
         low, high = found.estimate(weights).interval()
         assert np.mean((low <= true) & (true <= high)) == pytest.approx(0.95, abs=0.012)
@@ -92,14 +92,14 @@ def false_verdicts(found):
 
 @pytest.mark.parametrize('interaction', [0, 3])
 @pytest.mark.parametrize('name', DESIGNS)
-def test_false_verdicts_are_in_at_most_5_percent_of_studies_without_effects(name, interaction):
+def test_false_verdicts_occur_in_at_most_5_percent_of_studies(name, interaction):
     runs = DESIGNS[name]
     rate = false_verdicts(fitted(runs, simulate(runs, lambda down, loss, _: interaction * down * loss,
                                                 seed_deviation=2)))
     assert 0.035 < rate < 0.056  # 5 % at most; the standard error of the simulated rate is 0.0034.
 
 
-def test_shared_seeds_are_blocks_and_sharpen_the_intervals():
+def test_shared_seeds_are_blocks_and_narrow_the_intervals():
     values = simulate(PAIRED, lambda *_: 88, seed_deviation=10)
     paired = fitted(PAIRED, values)
     apart = fitted(DESIGNS['other seeds in every cell'], values)
@@ -107,21 +107,21 @@ def test_shared_seeds_are_blocks_and_sharpen_the_intervals():
     assert np.median(paired.estimate(MAIN[0]).error) < 0.2 * np.median(apart.estimate(MAIN[0]).error)
 
 
-def test_cells_that_no_seed_links_are_not_compared():
+def test_cells_without_a_common_seed_are_not_compared():
     runs = [(CELLS[0], 0), (CELLS[1], 0), (CELLS[0], 1), (CELLS[1], 1), (CELLS[2], 2), (CELLS[2], 3)]
     found = fitted(runs, np.arange(6.0)[:, None])
     assert found.estimate({CELLS[0]: 1, CELLS[1]: -1}) is not None
     assert found.estimate({CELLS[0]: 1, CELLS[2]: -1}) is None
 
 
-def test_one_run_a_cell_has_no_interval():
+def test_one_run_per_cell_gives_no_interval():
     for cells in (CELLS, CELLS[3:]):
         found = fitted([(cell, 0) for cell in cells], np.arange(len(cells))[:, None])
         effect = found.estimate({CELLS[3]: 1, CELLS[4]: -1})
         assert effect.difference == pytest.approx(-1) and np.isnan(effect.interval()).all()
 
 
-def test_verdict_agrees_with_the_bounds_as_they_are_shown():
+def test_verdict_agrees_with_the_rounded_bounds():
     assert [verdict(*bounds) for bounds in ((0.01, 2), (0.004, 2), (-1, 1), (-2, -0.004), (-2, -0.01))] == [
         'supported', 'cannot be decided', 'cannot be decided', 'cannot be decided', 'contradicted']
     found = fitted(PAIRED, np.full((24, 1), 100 * 0.5734))  # Rounding errors are not effects.
@@ -136,8 +136,8 @@ def finished_run(cell, seed, accuracy):
                        {'step': 1} | dict.fromkeys(report.MEASURES, accuracy / 100), [])
 
 
-def test_interaction_does_not_pass_for_a_main_effect_of_the_way_up(monkeypatch):
-    # An additive model of these four variants gave "upsampling: supported" in every study.
+def test_interaction_is_not_reported_as_a_main_effect(monkeypatch):
+    # An additive model of these four variants gives "upsampling: supported" in every study.
     monkeypatch.setattr(report, 'forest', lambda _: '')
     runs = [(cell, seed) for cell in report.REFERENCE for seed in range(3)]
     values = simulate(runs, lambda down, loss, up: 88 + down * loss, seed_deviation=0, deviation=0.15, studies=50)
@@ -152,7 +152,7 @@ def test_interaction_does_not_pass_for_a_main_effect_of_the_way_up(monkeypatch):
                                                   deviation=0.15))) < 0.056
 
 
-def test_forest_plot_has_positive_effects_on_the_right_of_zero():
+def test_forest_plot_shows_positive_effects_on_the_right():
     effects = {('main effect', 'a'): Effect(np.array([2.0]), np.array([0.1]), 9),
                ('interaction', 'b'): Effect(np.array([-2.0]), np.array([0.1]), 9)}
     image = figures.forest(effects, ['accuracy'])

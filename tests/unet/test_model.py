@@ -42,13 +42,13 @@ def test_output_shape_and_number_of_parameters(variant, size):
 
 
 @pytest.mark.parametrize('size', [(100, 96), (96, 100), (8, 16)])
-def test_size_that_does_not_halve_is_refused(size):
+def test_size_that_cannot_be_halved_is_refused(size):
     with pytest.raises(UserError, match='does not halve 4 times.*multiple of 16'):
         initialised(UNet((4,) * 5, 3), jnp.zeros((1, *size, 3)))
 
 
 @pytest.mark.parametrize('variant', VARIANTS)
-def test_training_starts_at_the_entropy_of_three_classes(variant, images, labels):
+def test_initial_loss_is_the_entropy_of_three_classes(variant, images, labels):
     model = UNet((4, 8), 3, *variant)
     with jax.numpy_dtype_promotion('strict'):
         logits, _ = model.init_with_output(jax.random.key(0), images, train=False)
@@ -71,7 +71,7 @@ def test_every_parameter_gets_a_gradient(variant, images, labels):
     assert not [path for path, g in gradients if not np.abs(g).max() > 1e-7]
 
 
-def test_bfloat16_computes_close_to_float32_and_returns_float32(images):
+def test_bfloat16_is_close_to_float32_and_returns_float32(images):
     variables = initialised(UNet((4, 8), 3), images)
     exact, rough = (UNet((4, 8), 3, dtype=dtype).apply(variables, images, train=False)
                     for dtype in (jnp.float32, jnp.bfloat16))
@@ -79,7 +79,7 @@ def test_bfloat16_computes_close_to_float32_and_returns_float32(images):
     np.testing.assert_allclose(exact, rough, atol=0.05)
 
 
-def test_batch_statistics_are_those_of_the_whole_batch_on_every_device(images):
+def test_batch_statistics_are_synchronised_over_devices(images):
     model, images = UNet((4, 8), 3, axis_name=AXIS), jnp.concatenate([images, 2 * images + 1])
     variables, outcomes = initialised(model, images), []
     for count in (1, 4):

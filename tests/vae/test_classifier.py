@@ -54,8 +54,9 @@ def test_accuracy_is_the_share_of_correct_predictions(config):
     variables, _ = initial_of(task)
     arrays = task.load('test')
     valid = np.arange(37) < 30
-    sums = task.eval_step(variables, {}, {**arrays, 'valid': valid, 'index': np.arange(37)}, KEYS, None)
-    predictions = np.asarray(task.logits(variables, arrays['image'] / 255.0)).argmax(-1)
+    batch = jax.tree.map(jnp.asarray, {**arrays, 'valid': valid, 'index': np.arange(37)})
+    sums = task.eval_step(variables, {}, batch, KEYS, None)
+    predictions = np.asarray(task.logits(variables, batch['image'] / 255.0)).argmax(-1)
     expected = np.mean(predictions[:30] == arrays['label'][:30])
     assert task.summarize(sums)['accuracy'] == pytest.approx(expected)
 

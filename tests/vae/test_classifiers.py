@@ -1,4 +1,4 @@
-"""Which classifiers a VAE takes, and that a run keeps to those with which it began."""
+"""The classifiers that a VAE accepts, and the copies that its run keeps."""
 
 import shutil
 
@@ -20,21 +20,21 @@ def config(vae_runs):
 
 
 def init(config, workdir):
-    """Makes a work directory as the start of a run does."""
+    """Creates a work directory as the start of a run does."""
     with workdir_lib.locked(workdir):
         workdir_lib.init_workdir(VAETask(config), workdir)
 
 
-def test_missing_classifier_is_said_with_the_command_that_trains_it(config, tmp_path, monkeypatch):
+def test_missing_classifier_is_reported_with_the_command_that_trains_it(config, tmp_path, monkeypatch):
     (tmp_path / 'configs').mkdir()
     (tmp_path / 'configs' / 'classifier_mnist.py').touch()
-    monkeypatch.chdir(tmp_path)  # Away from what the demo may have left in runs/.
+    monkeypatch.chdir(tmp_path)  # So that runs/ holds no results of the demo.
     config.classifier_workdir = 'runs/classifier_mnist_demo'
     with pytest.raises(UserError, match=r'train it first: python main.py --config=configs/classifier_mnist.py:demo'):
         _ = VAETask(config).classifiers
 
 
-def test_classifier_that_does_not_exist_is_not_replaced_by_an_earlier_copy(config, tmp_path):
+def test_missing_classifier_is_not_replaced_by_an_earlier_copy(config, tmp_path):
     init(config, tmp_path)
     for name in ('', 'nowhere'):
         config.judge_workdir = name
@@ -42,7 +42,7 @@ def test_classifier_that_does_not_exist_is_not_replaced_by_an_earlier_copy(confi
             init(config, tmp_path)
 
 
-def test_classifier_that_is_not_finished_is_refused(config, vae_runs, tmp_path):
+def test_unfinished_classifier_is_refused(config, vae_runs, tmp_path):
     shutil.copytree(vae_runs / 'judge', tmp_path / 'judge')
     workdir_lib.write_json(tmp_path / 'judge' / 'results.json', {'step': 4, 'finished': False})
     config.judge_workdir = str(tmp_path / 'judge')
@@ -50,7 +50,7 @@ def test_classifier_that_is_not_finished_is_refused(config, vae_runs, tmp_path):
         init(config, tmp_path / 'vae')
 
 
-def test_run_that_is_no_classifier_is_refused(config, vae_runs):
+def test_run_of_another_task_is_refused_as_classifier(config, vae_runs):
     config.classifier_workdir = str(vae_runs / 'vae')
     with pytest.raises(UserError, match='is no classifier'):
         _ = VAETask(config).classifiers
@@ -58,19 +58,19 @@ def test_run_that_is_no_classifier_is_refused(config, vae_runs):
 
 @pytest.mark.parametrize('key, value, message', [
     ('image_size', 32, 'images of another shape'), ('name', 'mnist', 'trained on synthetic_digits, not on mnist')])
-def test_classifier_of_other_images_is_refused(config, key, value, message):
+def test_classifier_for_other_images_is_refused(config, key, value, message):
     config.data[key] = value
     with pytest.raises(UserError, match=f'classifier_workdir: the classifier in .* {message}'):
         _ = VAETask(config).classifiers
 
 
-def test_judge_that_is_the_frozen_classifier_is_refused(config, vae_runs):
+def test_judge_equal_to_the_frozen_classifier_is_refused(config, vae_runs):
     config.judge_workdir = str(vae_runs / 'classifier')
     with pytest.raises(UserError, match='the judge is the same run as the frozen classifier'):
         _ = VAETask(config).classifiers
 
 
-def test_run_that_keeps_to_its_copy_of_a_classifier_says_so(config, vae_runs, tmp_path, capsys):
+def test_run_uses_its_copy_of_a_classifier_with_a_notice(config, vae_runs, tmp_path, capsys):
     init(config, tmp_path)
     init(config, tmp_path)
     assert not capsys.readouterr().err
@@ -82,7 +82,7 @@ def test_run_that_keeps_to_its_copy_of_a_classifier_says_so(config, vae_runs, tm
     assert workdir_lib.use_local_copies(config, tmp_path).judge_workdir == str(tmp_path / 'judge')
 
 
-def test_run_whose_copy_of_a_classifier_is_gone_does_not_go_on_with_another(config, tmp_path):
+def test_run_without_its_copy_of_a_classifier_is_refused(config, tmp_path):
     init(config, tmp_path)
     (tmp_path / 'checkpoints' / '1').mkdir(parents=True)
     shutil.rmtree(tmp_path / 'judge')
@@ -90,7 +90,7 @@ def test_run_whose_copy_of_a_classifier_is_gone_does_not_go_on_with_another(conf
         init(config, tmp_path)
 
 
-def test_running_run_keeps_its_configuration(config, tmp_path):
+def test_second_start_does_not_change_the_configuration(config, tmp_path):
     init(config, tmp_path)
     before = (tmp_path / 'config.json').read_bytes()
     config.seed += 1
@@ -99,7 +99,7 @@ def test_running_run_keeps_its_configuration(config, tmp_path):
     assert (tmp_path / 'config.json').read_bytes() == before
 
 
-def test_copy_of_a_classifier_that_is_not_whole_is_made_again(config, tmp_path, vae_runs):
+def test_incomplete_copy_of_a_classifier_is_made_again(config, tmp_path, vae_runs):
     half = tmp_path / 'classifier'
     shutil.copytree(vae_runs / 'classifier' / 'checkpoints', half / 'checkpoints')
     next((half / 'checkpoints').rglob('_METADATA')).unlink()

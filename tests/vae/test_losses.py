@@ -1,4 +1,4 @@
-"""The terms of the VAE's objective against closed forms, scipy and sampling."""
+"""The terms of the VAE's objective, compared with closed forms, scipy and sampling."""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ def normal(key, *shape):
     return jax.random.normal(jax.random.key(key), shape)
 
 
-def test_kl_is_what_sampling_estimates():
+def test_kl_equals_a_sampled_estimate():
     mu, log_var = normal(0, 1, 3), 0.5 * normal(1, 1, 3)
     z = mu + jnp.exp(0.5 * log_var) * normal(2, 200_000, 3)
     log_q = jax.scipy.stats.norm.logpdf(z, mu, jnp.exp(0.5 * log_var))
@@ -36,25 +36,25 @@ def test_likelihood_equals_scipy():
     np.testing.assert_allclose(ours, expected, rtol=1e-5)
 
 
-def test_log_scale_has_a_floor_and_is_itself_above_it():
+def test_log_scale_has_a_floor_and_is_unchanged_above_it():
     assert losses.floored(jnp.float32(-100)) >= losses.MIN_LOG_SCALE
     np.testing.assert_allclose(losses.floored(jnp.float32(0.5)), 0.5, atol=2e-3)
 
 
-def test_label_nll_is_minus_the_log_of_the_softmax():
+def test_label_nll_equals_the_negative_log_softmax():
     logits, labels = normal(0, 3, 10), jnp.array([0, 4, 9])
     expected = -np.log(scipy.special.softmax(np.asarray(logits), axis=1)[np.arange(3), labels])
     np.testing.assert_allclose(losses.label_nll(logits=logits, labels=labels), expected, rtol=1e-5)
 
 
-def test_shapes_that_do_not_match_are_refused():
+def test_mismatched_shapes_are_refused():
     with pytest.raises(ValueError, match='do not match'):
         losses.kl_divergence(mu=jnp.zeros((2, 3)), log_var=jnp.zeros((2, 4)))
     with pytest.raises(ValueError, match='need labels of shape'):
         losses.label_nll(logits=jnp.zeros((2, 10)), labels=jnp.zeros((2, 1), jnp.int32))
 
 
-def test_style_correlation_is_numpys():
+def test_style_correlation_equals_numpy():
     a, b = np.asarray(normal(0, 500, 3)), np.asarray(normal(1, 500, 3))
     b = b + a * np.array([0, 1, 3], np.float32)
     sums = style.moments(jnp.asarray(a), jnp.asarray(b), jnp.ones(500))

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common import data, evaluate
+from common import evaluate
+from common.data import source
 from common.errors import UserError
 from common.parallel import Devices
 from configs import classifier_mnist, vae_mnist
@@ -22,7 +23,7 @@ EXAMPLES = {'train': 40, 'test': 101}
 @pytest.fixture(autouse=True)
 def tiny_data(monkeypatch):
     """Test images enough for the nearest neighbours of half a label's."""
-    monkeypatch.setattr(data, 'load', lambda config, split, *_: draw_digits(split, EXAMPLES[split]))
+    monkeypatch.setattr(source, 'load', lambda found, decode, config, split: draw_digits(split, EXAMPLES[split]))
 
 
 def vae_task(vae_runs, batch_size):

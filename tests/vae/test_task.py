@@ -1,5 +1,6 @@
 """The label-conditioned VAE's task: what it is told, what the frozen classifier does, what is measured."""
 
+import functools
 import json
 
 import jax
@@ -10,9 +11,10 @@ import pytest
 import scipy.special
 import scipy.stats
 
-from common import data, evaluate, train
+from common import evaluate, train
 from common import workdir as workdir_lib
-from common.data import standardize
+from common.data import source
+from common.data.images import standardize
 from common.errors import UserError
 from common.keys import Keys
 from common.parallel import AXIS, Devices
@@ -24,6 +26,7 @@ from vae.model import Posterior
 from vae.task import VAETask
 
 KEYS = Keys(jax.random.key(3), 0)
+GOLDEN_TOTAL = 655.019714  # Nats an image, after three steps.
 
 
 def draw_digits(split, number):
@@ -45,7 +48,8 @@ def shrunk(config, **values):
 @pytest.fixture(autouse=True)
 def tiny_data(monkeypatch):
     """40 training and 23 test images of a bar whose height is the label, in place of the prepared data."""
-    monkeypatch.setattr(data, 'load', lambda config, split, decode, features: draw_digits(
+    monkeypatch.setattr(VAETask, 'figure_examples', 3)  # Drawing takes seconds.
+    monkeypatch.setattr(source, 'load', lambda found, decode, config, split: draw_digits(
         split, {'train': 40, 'test': 23}[split]))
 
 
@@ -81,8 +85,13 @@ def loss_sums(task, initial, batch):
     def loss(batch):
         return task.loss(variables['params'], variables['batch_stats'], constants, batch, KEYS, None)
 
-    return jax.tree.map(lambda x: float(x[0]), jax.vmap(loss, axis_name=AXIS)(
+    return jax.tree.map(lambda x: float(x[0]), jax.jit(jax.vmap(loss, axis_name=AXIS))(
         jax.tree.map(lambda x: x[None], batch))[1][1])
+
+
+def evaluated(task, variables, constants, batch):
+    """Metric sums of one evaluation step, of all measures."""
+    return jax.jit(functools.partial(task.eval_step, measures='all'))(variables, constants, batch, KEYS)
 
 
 def wilder(variables):
@@ -136,6 +145,14 @@ def test_wrong_label_is_not_compared_with_the_original_unless_asked(config, monk
     assert sums[False]['label_loss'] == sums[True]['label_loss'] > 0
 
 
+def test_training_computes_what_it_did(task):
+    total = train_steps(task, 3)[2][-1]['total']
+    assert total == pytest.approx(GOLDEN_TOTAL, rel=1e-4), (
+        'training a VAE computes something else than before: augmentation, encoder, labels, decoder, a term of the '
+        'objective, or an update of the optimizer. If that is intended, say so in the commit and set GOLDEN_TOTAL to '
+        f'{total:.6f}. A new version of JAX may also change the last digits')
+
+
 def test_terms_of_a_training_line_add_up(task):
     _, _, summaries = train_steps(task, 2)
     for line in summaries:
@@ -144,8 +161,8 @@ def test_terms_of_a_training_line_add_up(task):
 
 
 def test_terms_add_up_to_the_total(task, initial):
-    evaluated = task.eval_step(*initial, batch_of(task), KEYS)
-    for sums in (loss_sums(task, initial, batch_of(task)), {name: float(evaluated[name]) for name in (
+    sums_of_all = evaluated(task, *initial, batch_of(task))
+    for sums in (loss_sums(task, initial, batch_of(task)), {name: float(sums_of_all[name]) for name in (
             'total', 'reconstruction', 'kl', 'label_loss')}):
         rest = sums['kl'] + sums['label_loss'] + sums.get('swap_loss', 0)
         assert sums['total'] == pytest.approx(-sums['reconstruction'] + rest, rel=1e-5)
@@ -169,7 +186,7 @@ def test_evaluation_never_gives_wrong_labels(config):
     for rate in (0.0, 1.0):
         config.wrong_label_rate = rate
         task = VAETask(config)
-        results.append(task.eval_step(*initial_of(task), batch_of(task), KEYS))
+        results.append(evaluated(task, *initial_of(task), batch_of(task)))
     jax.tree.map(np.testing.assert_array_equal, *results)
 
 
@@ -209,7 +226,7 @@ def test_decoder_learns_from_the_frozen_classifier(config):
         def loss(params, batch, task=task, variables=variables, constants=constants):
             return task.loss(params, variables['batch_stats'], constants, batch, KEYS, None)[0]
 
-        gradient = jax.vmap(jax.grad(loss), (None, 0), axis_name=AXIS)
+        gradient = jax.jit(jax.vmap(jax.grad(loss), (None, 0), axis_name=AXIS))
         gradients[weight] = gradient(variables['params'], jax.tree.map(lambda x: x[None], batch))['decoder']
     norms = {weight: float(optax.tree.norm(gradient)) for weight, gradient in gradients.items()}
     assert norms[0.0] == 0 < norms[100.0]
@@ -220,7 +237,7 @@ def test_swaps_are_counted_as_numpy_counts_them(task, initial):
     variables = wilder(variables)
     batch = batch_of(task, 23)
     batch['valid'] = jnp.arange(23) < 20
-    metrics = task.summarize(jax.tree.map(np.asarray, task.eval_step(variables, constants, batch, KEYS)))
+    metrics = task.summarize(jax.tree.map(np.asarray, evaluated(task, variables, constants, batch)))
     given = {'frozen': np.zeros(10), 'judge': np.zeros(10)}
     original, right = {'frozen': 0, 'judge': 0}, {'frozen': 0, 'judge': 0}
     for image, label in zip(batch['image'][:20], np.asarray(batch['label'])[:20], strict=True):
@@ -290,7 +307,7 @@ def test_importance_bound_is_that_of_burda_et_al(config):
         proposal = scipy.stats.norm.logpdf(z, posterior.mu, np.exp(0.5 * posterior.log_var)).sum(axis=1)
         weights.append(likelihood + prior - proposal)
     expected = scipy.special.logsumexp(weights, axis=0) - np.log(3)
-    sums = task.eval_step(wilder(variables), constants, batch, KEYS)
+    sums = evaluated(task, wilder(variables), constants, batch)
     assert float(sums['iw_bound']) == pytest.approx(expected.sum(), rel=1e-4)
 
 
@@ -319,7 +336,7 @@ def test_run_leaves_the_classifier_alone_and_its_workdir_is_enough(config, vae_r
 
 def test_number_of_devices_changes_nothing_but_rounding(task):
     outcomes = []
-    for count in (1, 2, 4):
+    for count in (1, 4):
         _, state, summaries = train_steps(task, 3, devices=jax.devices()[:count])
         outcomes.append((summaries, state.params, state.average))
     for outcome in outcomes[1:]:
@@ -349,7 +366,7 @@ def test_metrics_do_not_depend_on_the_batch(config, batch_size):
     assert {name: metrics[name] for name in styles} == pytest.approx(
         {name: expected[name] for name in styles}, abs=1e-2)  # Quotients of small differences: digits are lost.
     assert {name: value for name, value in metrics.items() if name not in styles} == pytest.approx(
-        {name: value for name, value in expected.items() if name not in styles}, rel=1e-4, abs=1e-6)
+        {name: value for name, value in expected.items() if name not in styles}, rel=1e-4, abs=1e-5)
 
 
 @pytest.mark.parametrize('values, message', [

@@ -1,0 +1,35 @@
+"""The order of examples, and batches of them."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+import numpy as np
+
+from common.data import batches
+
+SIZES = st.integers(1, 30)
+
+
+@given(size=SIZES, batch_size=st.integers(1, 40), seed=st.integers(0, 5))
+def test_every_epoch_holds_every_example_once(size, batch_size, seed):
+    steps = -(-3 * size // batch_size)
+    order = np.concatenate([batches.batch_indices(seed, step, batch_size, size) for step in range(steps)])
+    for epoch in range(3):
+        np.testing.assert_array_equal(np.sort(order[epoch * size : (epoch + 1) * size]), np.arange(size))
+
+
+def test_order_is_a_function_of_seed_and_step_alone():
+    forwards = [batches.batch_indices(0, step, 8, 20) for step in range(10)]
+    backwards = [batches.batch_indices(0, step, 8, 20) for step in reversed(range(10))]
+    np.testing.assert_array_equal(forwards, backwards[::-1])
+    halves = np.concatenate([batches.batch_indices(0, step, 4, 20) for step in range(20)])
+    np.testing.assert_array_equal(np.concatenate(forwards), halves)
+    assert np.any(batches.batch_indices(1, 0, 20, 20) != batches.batch_indices(0, 0, 20, 20))
+    assert np.any(batches.batch_indices(0, 1, 20, 20) != batches.batch_indices(0, 0, 20, 20))
+
+
+@given(size=SIZES, batch_size=st.integers(1, 40))
+def test_evaluation_covers_every_example_once(size, batch_size):
+    found = [*batches.padded_batches(size, batch_size)]
+    assert all(index.shape == valid.shape == (batch_size,) for index, valid in found)
+    assert all(np.all((index >= 0) & (index < size)) for index, _ in found)
+    np.testing.assert_array_equal(np.concatenate([index[valid] for index, valid in found]), np.arange(size))

@@ -7,6 +7,7 @@
 import glob
 import importlib
 import json
+import os
 import pathlib
 import sys
 
@@ -22,7 +23,7 @@ TASKS = {'unet': ('unet.task', 'SegmentationTask'), 'vae': ('vae.task', 'VAETask
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'Configuration file, e.g. configs/unet_mp_tr_ce.py; '
                                          'its values are flags too: --config.seed=1', lock_config=True)
-MODE = flags.DEFINE_enum('mode', 'train', 'train eval sweep report predict export serve'.split(), 'What to do.')
+MODE = flags.DEFINE_enum('mode', 'train', 'train eval data sweep report predict export serve'.split(), 'What to do.')
 WORKDIR = flags.DEFINE_string('workdir', '', "Where the run lives; by default runs/<the configuration's name>.")
 RUNS = flags.DEFINE_string('runs', 'runs/*', 'Work directories to report on.')
 INPUT = flags.DEFINE_list('input', [], 'Photos and folders of photos to predict for.')
@@ -34,11 +35,16 @@ DISTRIBUTED = flags.DEFINE_string('distributed', '', 'To be one of several proce
 
 def main() -> None:
     from common import evaluate, parallel, sweep, train, workdir  # After the flags: importing JAX takes a second.
-    from common.report import report
-    mode, output = MODE.value, pathlib.Path(OUTPUT.value or MODE.value)
+    from common.report import dataset, report
+    mode, output = MODE.value, cli.local_path(OUTPUT.value or MODE.value, '--output')
     with parallel.joined(DISTRIBUTED.value):
         if mode == 'report':
-            print(f'the report is in {report.write(sorted(glob.glob(RUNS.value)), output, make_task)}')
+            found = sorted(glob.glob(os.path.expanduser(RUNS.value)))
+            print(f'the report is in {report.write(found, output, make_task)}')
+            return
+        if mode == 'data':
+            path, faults = dataset.write(make_task(cli.required(CONFIG.value)), output)
+            print(f'{faults or "no"} faults; the page is in {path}')
             return
         folder = cli.find_workdir(WORKDIR.value)
         if mode == 'sweep':
@@ -48,7 +54,7 @@ def main() -> None:
             if mode == 'train':
                 results = train.train(make_task(CONFIG.value or workdir.load_config(folder)), folder)
             else:
-                results = evaluate.evaluate(workdir.load_matching(CONFIG.value, folder, make_task), folder)
+                results = evaluate.evaluate(workdir.load_matching(CONFIG.value, folder, make_task, True), folder)
             if parallel.is_first():
                 print(json.dumps(jsonable(results), indent=2, sort_keys=True))
                 print(f'results and pictures are in {folder} and {folder / "figures"}')

@@ -170,7 +170,7 @@ class Programs:
         batch['valid'] = jax.ShapeDtypeStruct(batch['index'].shape, jnp.bool)
         if self.config.task == 'vae':
             batch['partner'] = batch['image']
-        return evaluation.step.lower(self.state.average, self.constants, batch, evaluation.root)
+        return evaluation.step('test').lower(self.state.average, self.constants, batch, evaluation.root)
 
     def predict(self):
         names = ('image', 'label') if self.task.takes_labels else ('image',)
@@ -197,11 +197,11 @@ class VAE(VAETask):
     judge: ConfigDict
 
     @functools.cached_property
-    def readers(self) -> dict[str, ClassifierTask]:
-        return {'classifier': ClassifierTask(self.classifier), 'judge': ClassifierTask(self.judge)}
+    def classifiers(self) -> dict[str, ClassifierTask]:
+        return {'frozen': ClassifierTask(self.classifier), 'judge': ClassifierTask(self.judge)}
 
     def constants(self) -> dict[str, Any]:
-        return {name: task.init(jax.random.key(0)) for name, task in self.readers.items()}
+        return {name: task.init(jax.random.key(0)) for name, task in self.classifiers.items()}
 
 
 TASKS = {'unet': SegmentationTask, 'classifier': ClassifierTask}

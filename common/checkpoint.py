@@ -13,6 +13,8 @@ from common.errors import UserError
 from common.parallel import Devices
 from common.task import Task, Variables
 
+OTHER_VERSION = ('the checkpoints in {} are of another version of this program, or not of its config.json; use the '
+                 'version that wrote them')
 KEEP = 2  # Checkpoints: if the last one is damaged, there is an older one.
 
 
@@ -47,6 +49,11 @@ class Checkpoints:
                     **{name: ocp.args.StandardSave(tree) for name, tree in items.items()},
                     checksums=ocp.args.JsonSave(checksums(items))))
 
+    def wait(self) -> None:
+        """Returns when all is written."""
+        with self.writing():
+            self.manager.wait_until_finished()
+
     @contextlib.contextmanager
     def writing(self):
         """Raises UserError if this checkpoint, or the previous one in the background, cannot be written."""
@@ -70,6 +77,7 @@ class Checkpoints:
         if step is None:
             raise UserError(f'there is no checkpoint in {self.directory}; train first: '
                             'python main.py --config=<config file> --workdir=<this work directory>')
+        self.check_kind(step, items)
         try:
             stored = self.manager.restore(step, args=ocp.args.Composite(
                 **{name: ocp.args.StandardRestore(tree) for name, tree in items.items()},
@@ -81,13 +89,31 @@ class Checkpoints:
             raise UserError(f'{error.filename} may not be read; ask its owner') from error
         except Exception as error:  # orbax and tensorstore raise many types for unreadable files.
             if 'tree structures do not match' in str(error):
-                raise UserError(f'the checkpoints in {self.directory} are of another version of this program, or not '
-                                'of its config.json; use the version that wrote them') from error
+                raise UserError(OTHER_VERSION.format(self.directory)) from error
             raise self.damaged(step, f'{type(error).__name__}: {error}') from error
         wrong = sorted(name for name in found if found[name] != stored['checksums'].get(name))
         if wrong:
             raise self.damaged(step, f'the checksum of {wrong[0]} differs')
         return {name: stored[name] for name in items}
+
+    def check_kind(self, step: int, items: dict[str, Any]) -> None:
+        """Raises UserError where whole arrays have another type or shape than they are to be read as."""
+        for name, tree in items.items():
+            try:
+                metadata = ocp.StandardCheckpointHandler().metadata(self.directory / str(step) / name)
+            except Exception:  # A damaged checkpoint; reading it tells more.
+                return
+            kinds = [{jax.tree_util.keystr(path): (leaf.shape, np.dtype(leaf.dtype).name) for path, leaf
+                      in jax.tree.flatten_with_path(tree, is_leaf=lambda leaf: hasattr(leaf, 'dtype'))[0]}
+                     for tree in (getattr(metadata, 'tree', metadata), tree)]
+            for path in set(kinds[0]) & set(kinds[1]):
+                (old_shape, old_type), (shape, new_type) = kinds[0][path], kinds[1][path]
+                if tuple(old_shape) != tuple(shape):
+                    raise UserError(OTHER_VERSION.format(self.directory))
+                if old_type != new_type:
+                    raise UserError(f'the checkpoint of step {step} in {self.directory} holds {old_type} values, and '
+                                    f'this process computes in {new_type}; set the variable JAX_ENABLE_X64 as in '
+                                    'training (1 for float64, else not at all)')
 
     def damaged(self, step: int, reason: str) -> UserError:
         older = [s for s in self.manager.all_steps() if s < step]
@@ -102,7 +128,13 @@ def last_step(workdir: pathlib.Path) -> int | None:
 
 
 def restore(task: Task, workdir: pathlib.Path, devices: Devices) -> tuple[Variables, int]:
-    """The averaged variables of the latest checkpoint, on all devices, and its step. Raises UserError without one."""
+    """The averaged variables of a run, on all devices, and their step. Raises UserError without any.
+
+    They are those of the best checkpoint where the configuration keeps one, else of the latest.
+    """
+    best = workdir / 'best'
+    if task.config.checkpoint.best and last_step(best) is not None:
+        workdir = best
     variables = jax.eval_shape(task.init, jax.random.key(task.config.seed))
     template = {'params': variables['params'], 'batch_stats': variables.get('batch_stats', {})}
     with Checkpoints(workdir, read_only=True) as checkpoints:

@@ -12,6 +12,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 
 from common.errors import Diverged, Incomplete, Interrupted, PeerLost, UserError
+import configs
 
 EXIT_CODES = {Diverged: 1, UserError: 2, Incomplete: 3}
 
@@ -42,23 +43,46 @@ def run(main: Callable[[], None], argv: list[str]) -> int:
     return 0
 
 
+def local_path(text: str, flag: str) -> pathlib.Path:
+    """A path from the command line, `~` being the home folder. Raises UserError for a bucket."""
+    if '://' in text:
+        raise UserError(f'{flag} is {text!r}; only local paths can be written and locked: mount the bucket as a folder')
+    return pathlib.Path(text).expanduser()
+
+
+def required(config: Any) -> Any:
+    """The configuration. Raises UserError for none."""
+    if config is None:
+        raise UserError('say what to do: --config=configs/unet_mp_tr_ce.py trains, '
+                        '--mode=eval --workdir=runs/unet_mp_tr_ce evaluates; --help lists all flags')
+    return config
+
+
 def find_workdir(workdir: str) -> pathlib.Path:
     """`workdir`, or if that is empty the folder named after --config. Raises UserError without both."""
     if workdir:
-        return pathlib.Path(workdir)
+        return local_path(workdir, '--workdir')
     flag: Any = flags.FLAGS['config']
-    if flag.value is None:
-        raise UserError('say what to do: --config=configs/unet_mp_tr_ce.py trains, '
-                        '--mode=eval --workdir=runs/unet_mp_tr_ce evaluates; --help lists all flags')
+    required(flag.value)
     path, _, variant = flag.config_filename.partition(':')
     return pathlib.Path('runs') / '_'.join(filter(None, (pathlib.Path(path).stem, variant)))
+
+
+def with_stored_config(argv: list[str]) -> list[str]:
+    """The arguments, with the configuration of --workdir where --config.* flags change one and none is named."""
+    named = any(re.match('--?config(=|$)', argument) for argument in argv)
+    changed = any(re.match(r'--?config\.', argument) for argument in argv)
+    workdir = next((argument.partition('=')[2] for argument in argv if re.match('--?workdir=', argument)), '')
+    if named or not changed or not (pathlib.Path(workdir).expanduser() / 'config.json').is_file():
+        return argv
+    return [argv[0], f'--config={pathlib.Path(configs.__file__).parent / "stored.py"}:{workdir}', *argv[1:]]
 
 
 def parse(argv: list[str]) -> None:
     """Parses the flags. Raises UserError in place of the many exceptions that absl and ml_collections have."""
     app.define_help_flags()
     try:
-        rest = flags.FLAGS(argv)[1:]
+        rest = flags.FLAGS(with_stored_config(argv))[1:]
         if 'config' in flags.FLAGS and flags.FLAGS.config is not None:
             _ = flags.FLAGS.config.task  # A file that failed to load raises at its first use.
     except UserError:

@@ -1,15 +1,19 @@
 """Exact metrics over a whole split: every example counts once, independent of the batch size."""
 
 from collections.abc import Callable
+import dataclasses
 import functools
 import pathlib
+import re
 from typing import Any
 
 import jax
+from ml_collections import ConfigDict
 import numpy as np
 
 from common import workdir as workdir_lib
-from common.checkpoint import restore
+from common.checkpoint import last_step, restore
+from common.config import filled
 from common.data import batches
 from common.keys import Keys
 from common.parallel import Devices, first_before_others, is_first, on_first
@@ -63,12 +67,25 @@ class Evaluation:
         totals.add(*sent)
         return metrics_of(self.task, totals.results())
 
-    def results(self, variables, constants, step: int, poll: Callable[[], None]) -> dict[str, Any]:
-        """The contents of results.json: all metrics of the test split, and the loss on the training split."""
+    def names(self, variables, constants) -> dict[str, float]:
+        """The metrics of a first batch of the split that is measured in the course of training."""
+        feed, totals = self.feed(self.split), Totals()
+        index, valid = next(batches.padded_batches(feed.size, self.batch_size))
+        batch = feed(index) | {'valid': self.devices.split(valid)}
+        sums, rows = self.step(self.split)(variables, constants, batch, self.root)
+        totals.add(sums, rows, valid)
+        return metrics_of(self.task, totals.results())
+
+    def results(self, variables, constants, step: int, poll: Callable[[], None], last: int) -> dict[str, Any]:
+        """The contents of results.json: all metrics of the test split, and the loss on the training split.
+
+        Args:
+            step: of the variables. last: how far the run is trained.
+        """
         train = self.metrics(variables, constants, poll, 'train')
         test = self.metrics(variables, constants, poll, 'test')
         total = batches.total_steps(self.task.config, self.feed('train').size)
-        return {**test, 'train_loss': train['loss'], 'split': 'test', 'step': step, 'finished': step == total,
+        return {**test, 'train_loss': train['loss'], 'split': 'test', 'step': step, 'finished': last == total,
                 'num_examples': self.feed('test').size}
 
     def figures(self, variables) -> dict[str, np.ndarray]:
@@ -117,8 +134,20 @@ def numbers(results: dict[str, Any]) -> dict[str, float]:
 
 
 
+def other_data(stored: ConfigDict, config: ConfigDict) -> str:
+    """What to call the data of `config`, as part of a file's name; '' where they are those of the stored one."""
+    old, new = stored.data, config.data
+    folders = [pathlib.Path(data.dir).expanduser().resolve() for data in (old, new)]
+    if old.name == new.name and (new.name != 'folder' or folders[0] == folders[1]):
+        return ''
+    return re.sub(r'[^\w.-]+', '_', folders[1].name if new.name == 'folder' else new.name)
+
+
 def evaluate(task: Task, workdir: pathlib.Path) -> dict[str, Any]:
     """Restores the run in `workdir`, evaluates it on the test split, and writes results.json and pictures.
+
+    Where `task` names other data than the run was trained on, the files are named after them, and all pictures of a
+    folder without a test part are evaluated.
 
     Raises:
         UserError: the run cannot be restored, its data cannot be had, or `workdir` cannot be written.
@@ -127,12 +156,23 @@ def evaluate(task: Task, workdir: pathlib.Path) -> dict[str, Any]:
         devices = Devices()
         variables, step = restore(task, workdir, devices)
         constants = devices.replicate(task.constants())
+        other = other_data(workdir_lib.load_config(workdir), task.config)
+        if other:
+            task = dataclasses.replace(task, config=filled(task.config, {'data.test_share': 1.0}))
         evaluation = Evaluation(task, devices)
-        results = evaluation.results(variables, constants, step, lambda: None)
+        if other:
+            results = evaluation.metrics(variables, constants, lambda: None, 'test') | {
+                'split': 'test', 'step': step, 'num_examples': evaluation.feed('test').size,
+                'data': task.config.data.name, 'dir': task.config.data.dir}
+        else:
+            results = evaluation.results(variables, constants, step, lambda: None, last_step(workdir) or 0)
+        ending = f'_{other}' if other else ''
 
         def write():
-            workdir_lib.write_json(workdir / workdir_lib.RESULTS, results)
-            save_images(workdir, evaluation.figures(variables))
+            path = workdir / workdir_lib.RESULTS
+            workdir_lib.write_json(path.with_stem(f'{path.stem}{ending}'), results)
+            pictures = evaluation.figures(variables)
+            save_images(workdir, {f'{name}{ending}': picture for name, picture in pictures.items()})
 
         on_first(write)  # The others wait: a process that leaves early counts as lost.
         return results

@@ -7,6 +7,7 @@ each batch; the first one also writes the output.
 
 from collections.abc import Callable
 import contextlib
+import os
 import pathlib
 from typing import Any
 
@@ -39,6 +40,7 @@ def joined(spec: str):
     """
     if spec:
         join(spec)
+    check_backend()
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
@@ -49,6 +51,17 @@ def joined(spec: str):
             raise
         raise PeerLost(f'another process of this run has gone ({" ".join(str(error).split())[:120]}); start them '
                        f'all again to resume from the last checkpoint') from error
+
+
+def check_backend() -> None:
+    """Raises UserError where JAX finds no device of the kind that its environment asks for."""
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        asked = os.environ.get('JAX_PLATFORMS') or os.environ.get('JAX_PLATFORM_NAME') or ''
+        said = ' '.join(str(error).split())[:150]
+        raise UserError(f'JAX finds no device ({said}); JAX_PLATFORMS is {asked!r}: leave it '
+                        'out, or install JAX for that device') from error
 
 
 def join(spec: str) -> None:

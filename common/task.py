@@ -5,6 +5,7 @@ main.py lists the tasks there are. Everything but `load` and `constants` is a pu
 """
 
 import abc
+from collections import Counter
 from collections.abc import Hashable, Sequence
 import dataclasses
 from typing import Any, ClassVar, NamedTuple
@@ -14,6 +15,7 @@ from ml_collections import ConfigDict
 import numpy as np
 from PIL import Image
 
+from common.data.source import DataSet
 from common.errors import UserError
 from common.keys import Keys
 
@@ -69,6 +71,22 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def init(self, key: jax.Array) -> Variables:
         """The initial variables: `params`, which the optimizer trains, and `batch_stats`."""
+
+    def data_set(self) -> DataSet:
+        """The data set as it is stored, for the page about it (common/report/dataset.py)."""
+        raise UserError(f'{self.title} has no page about its data')
+
+    def contents(self, example: Arrays) -> Counter[str]:
+        """Of one stored example: the pixels of each value of its mask, or 1 of its label. Raises Fault."""
+        return Counter()
+
+    def meaning(self) -> dict[str, str]:
+        """The name of the class of each value that `contents` may have; '' for values that are ignored."""
+        return {}
+
+    def tiles(self, example: Arrays) -> dict[str, np.ndarray]:
+        """Pictures uint8 `[H, W, 3]` of one stored example, by title. Raises Fault."""
+        return {}
 
     def open_values(self) -> dict[str, Any]:
         """Values that the configuration leaves to the data (`common.config.is_open`), by dotted name.

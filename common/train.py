@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from common import best as best_lib
 from common import config as config_lib
-from common import optimizer
+from common import init_from, optimizer
 from common import workdir as workdir_lib
 from common.checkpoint import Checkpoints
 from common.data import batches, cache
@@ -26,7 +27,7 @@ from common.keys import Keys
 from common.parallel import AXIS, Devices, first_before_others, is_first, keep_compiled, largest, on_first, run_once
 from common.report import figures
 from common.task import Task, metrics_of
-from common.writers import Writer, progress
+from common.writers import Writer, progress, read_metrics
 
 
 class TrainState(NamedTuple):
@@ -83,6 +84,7 @@ def check(task: Task) -> None:
     """Raises UserError for an optimizer or a batch size that training would refuse, before data are read."""
     options = task.config.optimizer
     optimizer.create(options, optimizer.schedule(options, 1))
+    best_lib.check(task.config)
     Devices().check_batch(task.config.batch_size)
 
 
@@ -103,9 +105,14 @@ class Trainer:
         self.compiled = functools.cache(lambda stage: devices.map(
             functools.partial(self.run_steps, stage=stage), in_axes=(None, None, 0, None), donate=(0,)))
 
-    def init(self) -> tuple[TrainState, Any]:
-        """The initial state and the task's constants, not yet placed on the devices."""
+    def init(self, other_run: str = '') -> tuple[TrainState, Any]:
+        """The initial state and the task's constants, not yet placed on the devices.
+
+        `other_run` is a work directory whose averaged variables training starts from, '' for drawn ones.
+        """
         variables = run_once(self.task.init, Keys(jax.random.key(self.config.seed), 0).stream('init'))
+        if other_run:
+            variables = init_from.from_run(self.task, variables, pathlib.Path(other_run).expanduser())
         constants = self.task.constants()
         params, batch_stats = variables['params'], variables.get('batch_stats', {})
         state = TrainState(jnp.zeros((), jnp.int32), params, batch_stats, self.optimizer.init(params),
@@ -207,14 +214,19 @@ class Run:
             self.evaluation.feed(split)
 
         # 1. Initial values. 2. Over them, the latest checkpoint of the work directory, where there is one.
-        state, constants = self.trainer.init()
-        self.state, self.constants = devices.replicate(state), devices.replicate(constants)
         self.checkpoints = Checkpoints(workdir)
-        if self.checkpoints.latest_step() is not None:
+        resumes = self.checkpoints.latest_step() is not None
+        state, constants = self.trainer.init('' if resumes else config.init_from)
+        self.state, self.constants = devices.replicate(state), devices.replicate(constants)
+        if resumes:
             self.state = from_items(self.checkpoints.restore(to_items(self.state)))
         self.step = int(self.state.step)
 
         self.writer = Writer(workdir, self.step)
+        self.best = None
+        if config.checkpoint.best:
+            self.best = best_lib.Best(workdir, config.checkpoint.best, read_metrics(workdir))
+            self.best.check_name(self.evaluation.names(self.state.average, self.constants))
         if self.step < self.trainer.steps:
             on_first(lambda: (workdir / workdir_lib.RESULTS).unlink(missing_ok=True))
         if not self.step:
@@ -260,7 +272,9 @@ class Run:
         self.read()
         if not self.writer.has(self.step, self.evaluation.split):
             metrics = self.evaluation.metrics(self.state.average, self.constants, self.stop.poll)
-            self.report(self.evaluation.split, metrics)
+            if self.best:
+                self.best.offer(self.step, self.state.average, metrics)
+            self.report(self.evaluation.split, metrics, self.state.average)
 
     def read(self) -> None:
         """Waits for the steps that were sent off, and logs their metrics where that is due."""
@@ -308,9 +322,9 @@ class Run:
         self.checked(self.state.sums, self.step)
         self.checkpoints.save(self.step, to_items(self.state))
 
-    def report(self, split: str, metrics: dict[str, float]) -> None:
-        """Writes metrics and pictures of the current step."""
-        self.writer.images(self.step, self.evaluation.figures(self.state.average))
+    def report(self, split: str, metrics: dict[str, float], average) -> None:
+        """Writes metrics of the current step, and pictures by averaged variables."""
+        self.writer.images(self.step, self.evaluation.figures(average))
         self.writer.scalars(self.step, split, metrics)  # After the pictures: the line marks them as written.
         if is_first():
             self.writer.images(self.step, {'curves': figures.curves(self.workdir, self.task.curves)})
@@ -322,9 +336,10 @@ class Run:
         """Evaluates fully and writes results.json."""
         if self.evaluation.split != 'test':
             self.evaluate()
-        results = self.evaluation.results(self.state.average, self.constants, self.step, self.stop.poll)
+        average, step = self.best.restore(self.state.average) if self.best else (self.state.average, self.step)
+        results = self.evaluation.results(average, self.constants, step, self.stop.poll, self.step)
         if not self.writer.has(self.step, 'test'):
-            self.report('test', numbers(results))
+            self.report('test', numbers(results), average)
         on_first(lambda: workdir_lib.write_json(self.workdir / workdir_lib.RESULTS, results))
         return results
 

@@ -40,8 +40,12 @@ def load_config(workdir: pathlib.Path) -> ConfigDict:
     return use_local_copies(ConfigDict(values), workdir)
 
 
-def load_matching(config: ConfigDict | None, workdir: pathlib.Path, make_task: Callable[[ConfigDict], Task]) -> Task:
+def load_matching(
+    config: ConfigDict | None, workdir: pathlib.Path, make_task: Callable[[ConfigDict], Task], other_data: bool = False
+) -> Task:
     """The task of the run in `workdir`; where `config` is given, with the locations that it names.
+
+    With `other_data`, the name of its data set may be another one, too.
 
     Raises:
         UserError: there is no run, or `config` differs from the run's configuration.
@@ -50,17 +54,21 @@ def load_matching(config: ConfigDict | None, workdir: pathlib.Path, make_task: C
     if config is None:
         return make_task(stored)
     task = make_task(with_stored(config, stored))
-    check_same(task, workdir)
+    check_same(task, workdir, ('data.name',) if other_data else ())
     warn_stale_copies(task.config, workdir)
     return dataclasses.replace(task, config=use_local_copies(task.config, workdir))
 
 
-def check_same(task: Task, workdir: pathlib.Path) -> None:
+def check_same(task: Task, workdir: pathlib.Path, leave_out: tuple[str, ...] = ()) -> None:
     """Raises UserError naming what differs between the run in `workdir` and a task, apart from locations."""
     stored = load_config(workdir)
     if stored.get('task') == task.config.task:
         stored = completed(stored, task.defaults())
-    differing = differences(stored, task.config)
+    differing = [line for line in differences(stored, task.config) if line.partition(' ')[0] not in leave_out]
+    if [line.partition(' ')[0] for line in differing] == ['num_epochs']:
+        raise UserError(f'{workdir}: {differing[0]}. The learning rate follows the length of a run, so that one cannot '
+                        'be made longer. Start another run from it: the same command with '
+                        f'--config.init_from={workdir} --workdir={workdir}_longer')
     if differing:
         raise UserError(f'{workdir} belongs to another configuration: {"; ".join(differing[:5])}'
                         f'{"; and more" if len(differing) > 5 else ""}. Choose another --workdir')
@@ -194,6 +202,8 @@ def copy_runs(config: ConfigDict, workdir: pathlib.Path) -> None:
             raise UserError(f'{key}: the run in {source} is not finished; start it again to finish it')
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(source / 'checkpoints', copy / 'checkpoints')
+        if (source / 'best').exists():
+            shutil.copytree(source / 'best', copy / 'best')
         shutil.copy(source / CONFIG, copy)  # Last: it marks the copy as whole.
 
 
@@ -210,7 +220,7 @@ def warn_stale_copies(config: ConfigDict, workdir: pathlib.Path) -> None:
 
 def named_run(config: ConfigDict, key: str) -> pathlib.Path:
     """The work directory that `config` names under `key`. Raises UserError where no run with a checkpoint is there."""
-    path = pathlib.Path(config[key])
+    path = pathlib.Path(config[key]).expanduser()
     if not config[key] or not (path / CONFIG).exists() or last_step(path) is None:
         raise UserError(f'{key} is {config[key]!r}, where no trained run is; {how_to_train(path)}')
     return path

@@ -9,15 +9,16 @@ Labels, mean and standard deviation are taken from the pictures. A labelled data
 
 from ml_collections import ConfigDict
 
-from common.errors import check_choice
 from configs import classifier_cifar10
 
 
 def get_config(variant: str = '') -> ConfigDict:
-    """As classifier_cifar10, with labels from the data."""
-    check_choice('what follows the colon', variant, ('',))
-    config = classifier_cifar10.get_config()
-    config.data.update({'name': 'folder', 'classes': (), 'mean': (), 'std': (), 'image_size': 64})
+    """As classifier_cifar10, with labels from the data; 'demo' takes drawn objects."""
+    config = classifier_cifar10.get_config(variant)
+    config.data.update({'classes': (), 'mean': (), 'std': ()})
+    if variant == 'demo':
+        return config
+    config.data.update({'name': 'folder', 'image_size': 64})
     config.model.width = 32
     config.update({'num_epochs': 30, 'batch_size': 32, 'eval_batch_size': 100, 'log_every_steps': 20})
     return config

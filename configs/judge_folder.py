@@ -12,6 +12,6 @@ def get_config(variant: str = '') -> ConfigDict:
     """As classifier_folder, with a plain convolutional network, and without noise."""
     config = classifier_folder.get_config(variant)
     config.seed = 1
-    config.model.encoder = 'plain'
+    config.model.update({'encoder': 'plain', 'width': 8 if variant else 32})
     config.augment.noise = 0.0
     return config

@@ -6,7 +6,10 @@ import functools
 import pathlib
 import re
 import signal
+import sys
 
+from absl import flags
+from absl.testing import flagsaver
 import jax
 import numpy as np
 import pytest
@@ -35,6 +38,7 @@ def make_tiny_task(config, **loads):
 
     @dataclasses.dataclass(frozen=True)
     class TinyTask(SegmentationTask):
+        figure_examples = 2  # Drawing takes seconds.
         traces: Counter = dataclasses.field(default_factory=Counter)
 
         def load(self, split):
@@ -74,11 +78,11 @@ def save(config, workdir):
     workdir_lib.save_config(make_task(config), workdir)
 
 
-def save_run(task, workdir):
-    """Creates a work directory as a finished run leaves it, but with initial weights; returns it."""
+def save_run(task, workdir, variables=None):
+    """Creates a work directory as a finished run leaves it, but with initial or given weights; returns it."""
     from common import workdir as workdir_lib
     from common.checkpoint import Checkpoints
-    variables = initial_of(task)[0]
+    variables = variables or initial_of(task)[0]
     workdir.mkdir(parents=True, exist_ok=True)
     workdir_lib.save_config(task, workdir)
     workdir_lib.write_json(workdir / workdir_lib.RESULTS, {'finished': True})
@@ -145,3 +149,17 @@ def metric_lines(workdir):
     from common.writers import read_metrics
     return [{name: value for name, value in line.items() if name not in ('images_per_second', 'seconds')}
             for line in read_metrics(workdir)]
+
+
+def result_of(args, monkeypatch, capsys):
+    """The exit code of a command in this process, and what it printed."""
+    from common import cli
+    import main
+    argv = ['main.py', *args]
+    monkeypatch.setattr(sys, 'argv', argv)  # ml_collections looks there for --config.* flags.
+    known = set(flags.FLAGS)
+    with flagsaver.flagsaver():
+        code = cli.run(main.main, argv)
+    for name in set(flags.FLAGS) - known:
+        delattr(flags.FLAGS, name)
+    return code, capsys.readouterr()

@@ -17,12 +17,17 @@ from unet import folders, masks, synthetic
 from unet.palette import palette
 
 FEATURES = {'image': (3,), 'segmentation_mask': (1,)}  # What a TFDS data set must have, and the channels.
+PETS = 'oxford_iiit_pet'
 DRAWN = {'synthetic_pets': synthetic.pets()}
 MAY_BE_OPEN = ('classes', 'mask_values', 'ignore_values', 'colors')
 
 
 def find(config: Any) -> DataSet:
     """The data set of a `data` section. Raises UserError where it cannot be had."""
+    if config.name == PETS and config.manual_dir:
+        unpacked = folders.unpacked_pets(pathlib.Path(config.manual_dir).expanduser())
+        if unpacked:
+            return unpacked
     return source.find(config, FEATURES, DRAWN, folders.find)
 
 
@@ -45,13 +50,17 @@ def decode_example(
 
     Labels are the numbers of classes, or `masks.IGNORED`. Raises Fault for a mask that does not fit.
     """
+    check_size(example)
     image, mask = example['image'], example['segmentation_mask']
-    if mask.shape[:2] != image.shape[:2]:
-        raise Fault(
-            f'its mask is {mask.shape[1]}x{mask.shape[0]} pixels, the picture {image.shape[1]}x{image.shape[0]}'
-        )
     labels = masks.to_labels(masks.codes(mask), values, ignored)
     return {'image': images.resize_image(image, size), 'labels': images.resize_labels(labels, size)}
+
+
+def check_size(example: dict[str, Any]) -> None:
+    """Raises Fault where the mask has another size than its image."""
+    (height, width), (mask_height, mask_width) = example['image'].shape[:2], example['segmentation_mask'].shape[:2]
+    if (height, width) != (mask_height, mask_width):
+        raise Fault(f'its mask is {mask_width}x{mask_height} pixels, the picture {width}x{height}')
 
 
 def open_values(config: Any) -> dict[str, tuple[str, ...]]:

@@ -13,6 +13,7 @@ from common.data.source import DataSet, Fault, Source
 from common.errors import UserError
 from unet.masks import code_of
 
+FORMATS = (*images.FORMATS, 'GIF')  # Some photos of Oxford-IIIT Pet are GIF files named .jpg.
 LAYOUT = 'images/ and masks/ with the same names, or train/ and test/ with both in each'
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -50,7 +51,7 @@ class Pairs(Sequence):
 
     def __getitem__(self, index):
         try:
-            stored = images.read_as_stored(self.photos[index])
+            stored = images.read_as_stored(self.photos[index], FORMATS)
             upright = images.to_rgb(ImageOps.exif_transpose(stored))
         except images.Unreadable as error:
             raise Fault(str(error)) from error
@@ -107,16 +108,14 @@ def find(config: Any) -> DataSet:
     by_color = any(value.startswith('#') for value in (*config.mask_values, *describe(root).values))
     parts, problems = {}, list[str]()
     places = {name: root / name for name in ('train', 'test') if (root / name).is_dir()}
-    if 'test' in places and 'train' not in places:
-        places = {'': root}
     for name, place in (places or {'': root}).items():
         if not all((place / kind).is_dir() for kind in ('images', 'masks')):
             raise UserError(f'{place} has no folders images and masks; {root} must hold {LAYOUT}')
         photos, more = pairs(place)
         problems += more
         parts[name] = photos
-    if set(parts) != {'train', 'test'}:
-        ((name, photos),) = parts.items()
+    if 'test' not in parts:
+        (photos,) = parts.values()
         train, test = folders.held_out(photos, config.test_share)
         parts = {'train': {key: photos[key] for key in train}, 'test': {key: photos[key] for key in test}}
     return DataSet(
@@ -124,6 +123,29 @@ def find(config: Any) -> DataSet:
         {name: source(root, name, photos, by_color) for name, photos in parts.items()},
         problems=tuple(problems),
     )
+
+
+def unpacked_pets(folder: pathlib.Path) -> DataSet | None:
+    """Oxford-IIIT Pet as its archives unpack it, images/ and annotations/; None where these are not in `folder`.
+
+    Raises:
+        UserError: a list of examples cannot be read.
+    """
+    if not (folder / 'images').is_dir() or not (folder / 'annotations' / 'trimaps').is_dir():
+        return None
+    parts, problems = {}, list[str]()
+    for part, listed in {'train': 'trainval.txt', 'test': 'test.txt'}.items():
+        try:
+            lines = (folder / 'annotations' / listed).read_text().splitlines()
+        except OSError as error:
+            raise UserError(f'{folder / "annotations" / listed} cannot be read ({error.strerror})') from error
+        names = [line.split()[0] for line in lines if line.strip() and not line.startswith('#')]
+        found = {name: (folder / 'images' / f'{name}.jpg', folder / 'annotations' / 'trimaps' / f'{name}.png')
+                 for name in names}
+        problems += [f'{path}: it is missing' for files in found.values() for path in files if not path.exists()]
+        if not problems:
+            parts[part] = source(folder, part, found, by_color=False)
+    return DataSet(str(folder), parts, problems=tuple(problems))
 
 
 def pairs(place: pathlib.Path) -> tuple[dict[str, tuple[pathlib.Path, pathlib.Path]], list[str]]:

@@ -49,11 +49,11 @@ def dice(*, logits: jax.Array, labels: jax.Array, weights: Sequence[float] = (),
     overlap = jnp.sum(probabilities * targets, axis=(1, 2))
     size = jnp.sum(targets, axis=(1, 2))
     total = jnp.sum(probabilities, axis=(1, 2)) + size
-    if ignores:  # An image may have no pixel that counts; 0 / 0 would have no gradient.
-        total = jnp.where(total > 0, total, 1)
+    if ignores:  # An image may have no counted pixel.
+        total = jnp.maximum(total, 1e-6)
     coefficient = 2 * overlap / total
     present = (size > 0).astype(logits.dtype)
-    if ignores:  # An image may have no class at all.
+    if ignores:
         coefficient = jnp.where(size > 0, coefficient, 0)
         found = jnp.sum(present, axis=-1)
         return jnp.where(found > 0, 1 - jnp.sum(coefficient, axis=-1) / jnp.maximum(found, 1), 0)

@@ -1,5 +1,6 @@
 """The segmentation task."""
 
+from collections import Counter
 import dataclasses
 import functools
 import re
@@ -14,15 +15,15 @@ from PIL import Image
 from common import augment
 from common.classes import BALANCED, balanced_weights, check_class_weights, class_weights
 from common.config import filled
-from common.data.images import check_standardization, standardize
+from common.data.images import check_standardization, resize_image, standardize
+from common.data.source import DataSet
 from common.errors import UserError, check_choice
 from common.keys import Keys
 from common.parallel import AXIS
 from common.task import Picture, Task, Variables
 from configs import unet_mp_tr_ce
-from unet import data, figures, report
+from unet import data, figures, masks, report
 from unet.losses import LOSSES
-from unet.masks import MOST_CLASSES, code_of
 from unet.metrics import confusion_matrix, summarize
 from unet.model import DOWN, UP, UNet, check_size
 from unet.palette import BACKGROUND, table
@@ -93,6 +94,24 @@ class SegmentationTask(Task):
 
     def load(self, split: str) -> dict[str, np.ndarray]:
         return data.load(self.config.data, split)
+
+    def data_set(self) -> DataSet:
+        return data.find(self.config.data)
+
+    def contents(self, example) -> Counter[str]:
+        data.check_size(example)
+        counts = masks.count(masks.codes(example['segmentation_mask']))
+        return Counter({masks.name_of(code): count for code, count in counts.items()})
+
+    def meaning(self) -> dict[str, str]:
+        values = [masks.name_of(masks.code_of(value)) for value in self.config.data.mask_values]
+        ignored = [masks.name_of(masks.code_of(value)) for value in self.config.data.ignore_values]
+        return dict(zip(values, self.classes, strict=True)) | dict.fromkeys(ignored, '')
+
+    def tiles(self, example) -> dict[str, np.ndarray]:
+        size = self.config.data.image_size
+        arrays = data.decode_example(example, **data.decoder(self.config.data).keywords)
+        return {'image': resize_image(example['image'], size), 'mask': self.style.colors[arrays['labels']]}
 
     def open_values(self) -> dict[str, Any]:
         values: dict[str, Any] = {f'data.{key}': list(value)
@@ -211,12 +230,12 @@ def check_classes(config) -> None:
     check_class_weights(config.class_weights, len(names))
     if config.class_weights and config.loss != 'cross_entropy':
         raise UserError('class_weights are for cross-entropy; leave them out, or set loss to cross_entropy')
-    if names and not 2 <= len(names) <= MOST_CLASSES or len(set(names)) < len(names):
-        raise UserError(f'data.classes has {len(names)} names; it needs 2 to {MOST_CLASSES} different ones')
+    if names and not 2 <= len(names) <= masks.MOST_CLASSES or len(set(names)) < len(names):
+        raise UserError(f'data.classes has {len(names)} names; it needs 2 to {masks.MOST_CLASSES} different ones')
     for key in ('mask_values', 'colors'):
         if names and data_config[key] and len(data_config[key]) != len(names):
             raise UserError(f'data.{key} has {len(data_config[key])} entries for {len(names)} classes')
-    values = [code_of(value) for value in (*data_config.mask_values, *data_config.ignore_values)]
+    values = [masks.code_of(value) for value in (*data_config.mask_values, *data_config.ignore_values)]
     if len(set(values)) < len(values):
         raise UserError('data.mask_values and data.ignore_values name a value twice')
     if not all(re.fullmatch('#[0-9a-f]{6}', color) for color in data_config.colors):

@@ -1,5 +1,6 @@
 """Classifiers of the VAE's images: the frozen one in its loss, and the judge that training never sees."""
 
+from collections import Counter
 import dataclasses
 import functools
 from typing import Any
@@ -11,9 +12,11 @@ import numpy as np
 from PIL import Image
 
 from common import augment
+from common import workdir as workdir_lib
 from common.classes import BALANCED, balanced_weights, check_class_weights, class_weights
-from common.config import filled
+from common.config import checked, filled
 from common.data.images import standardize
+from common.data.source import DataSet
 from common.errors import UserError
 from common.keys import Keys
 from common.layers.blocks import Mode
@@ -52,6 +55,18 @@ class ClassifierTask(Task):
 
     def load(self, split: str) -> dict[str, np.ndarray]:
         return data.load(self.config.data, split)
+
+    def data_set(self) -> DataSet:
+        return data.find(self.config.data)
+
+    def contents(self, example) -> Counter[str]:
+        return Counter({str(example['label']): 1})
+
+    def meaning(self) -> dict[str, str]:
+        return data.meaning(self.config.data)
+
+    def tiles(self, example) -> dict[str, np.ndarray]:
+        return {self.meaning().get(str(example['label']), '?'): data.as_color(example['image'])}
 
     def open_values(self) -> dict[str, Any]:
         values: dict[str, Any] = data.open_values(self.config)
@@ -144,6 +159,24 @@ class ClassifierTask(Task):
         """No image; the predicted label, and the probability of each."""
         return {}, {'label': self.classes[output.argmax()],
                     'probabilities': dict(zip(self.classes, output.round(6).tolist(), strict=True))}
+
+
+def classifier_task(config: ConfigDict, key: str) -> ClassifierTask:
+    """The task of the classifier whose work directory `config` names under `key`. Raises UserError without one."""
+    workdir = workdir_lib.named_run(config, key)
+    stored = workdir_lib.load_config(workdir)
+    if stored.get('task') != 'classifier':
+        raise UserError(f'{key}: the run in {workdir} is no classifier; name one trained with configs/classifier_*.py')
+    if stored.data.name != config.data.name:
+        raise UserError(f'{key}: the classifier in {workdir} was trained on {stored.data.name}, not on '
+                        f'{config.data.name}; name another one')
+    if list(stored.data.classes) != list(config.data.classes):
+        theirs, ours = (', '.join(names[:5]) for names in (stored.data.classes, config.data.classes))
+        raise UserError(f'{key}: the classifier in {workdir} predicts other classes ({theirs}, …) than the VAE has '
+                        f'({ours}, …); name another one')
+    if stored.data.image_size != config.data.image_size or len(stored.data.mean) != len(config.data.mean):
+        raise UserError(f'{key}: the classifier in {workdir} was trained on images of another shape; name another one')
+    return ClassifierTask(checked(stored, ClassifierTask.defaults()))
 
 
 def metric_sums(losses, logits, labels, valid) -> dict[str, jax.Array]:

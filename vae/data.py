@@ -74,6 +74,17 @@ def class_numbers(classes: tuple[str, ...], data_set: DataSet) -> tuple[int, ...
     return tuple(classes.index(label) for label in labels)
 
 
+def meaning(config: Any) -> dict[str, str]:
+    """The class of each of the data set's labels, written as a number."""
+    numbers = class_numbers(tuple(config.classes), find(config))
+    return {str(label): config.classes[number] for label, number in enumerate(numbers)}
+
+
+def as_color(image: np.ndarray) -> np.ndarray:
+    """uint8 `[H, W, 1]` or `[H, W, 3]` to `[H, W, 3]`."""
+    return np.broadcast_to(image, (*image.shape[:2], 3)).copy()
+
+
 def is_folder(data_set: DataSet) -> bool:
     return any(isinstance(part.examples, folders.Labelled) for part in data_set.parts.values())
 
@@ -89,7 +100,10 @@ def open_values(config: ConfigDict) -> dict[str, Sequence[Any]]:
         data_set = find(config.data)
         if not len(config.data.classes):
             if len(data_set.labels) < 2:
-                raise UserError(f'{data_set.title} does not name its labels; name them in data.classes')
+                raise UserError(
+                    f'{data_set.title} names {len(data_set.labels)} labels; two or more are needed, or name '
+                    'them in data.classes'
+                )
             found['data.classes'] = list(data_set.labels)
         if not (len(config.data.mean) and len(config.data.std)):
             channels = len(config.data.mean) or len(config.data.std) or data_set.channels

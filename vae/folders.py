@@ -42,14 +42,14 @@ def find(config: Any) -> DataSet:
         found[name], more = labelled(place)
         problems += more
     labels = in_order({label for part in found.values() for label, _ in part})
-    if len(labels) < 2:
-        raise UserError(f'{root} holds {len(labels)} labels; it must hold {LAYOUT}')
+    if not labels:
+        raise UserError(f'{root} holds no pictures with labels; it must hold {LAYOUT}')
     if set(found) == {'train', 'test'}:
         trained = {label for label, _ in found['train']}
         problems += [
             f'{root / "test" / label}: there is no {root / "train" / label}' for label in labels if label not in trained
         ]
-    else:
+    elif 'test' not in found:
         (pictures,) = found.values()
         names = {f'{label}/{name}': (label, name) for label, name in pictures}
         found = {
@@ -66,7 +66,8 @@ def labelled(place: pathlib.Path) -> tuple[dict[tuple[str, str], pathlib.Path], 
     pictures, problems = dict[tuple[str, str], pathlib.Path](), list[str]()
     for entry in sorted(path for path in place.iterdir() if not path.name.startswith('.')):
         if not entry.is_dir():
-            problems.append(f'{entry}: it is in no folder of a label')
+            if folders.is_picture(entry):
+                problems.append(f'{entry}: it is in no folder of a label')
             continue
         found, more = folders.pictures(entry)
         problems += more if found else [f'{entry}: it holds no picture']

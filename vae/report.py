@@ -57,6 +57,8 @@ def wrong_labels(rows: list[Entry], names: tuple[str, ...]) -> list[str]:
 
 def swaps(rows: list[Entry], names: tuple[str, ...]) -> list[str]:
     """What images under wrong labels share, keep and resemble, each beside a bound."""
+    if not any(len(row.values('swap/shared_change')) for row in rows):  # Runs of an earlier version.
+        return []
     lines = [(title, kind, *(spread(row.values(f'swap/{key}'), 2) for row in rows)) for key, title, kind in SWAPS]
     return ['', '### How swaps compare with real images', '',
             'The shared change is the part of the change to a label that is the same in every image: 1 for a stencil. '
@@ -75,7 +77,7 @@ def style(rows: list[Entry], names: tuple[str, ...]) -> list[str]:
               *(spread(row.values(f'style/{measure}/{key}'), 2) for row in rows))
              for measure in sorted({key.split('/')[1] for key in keys})
              for key, how in (('kept', 'its original'), ('shuffled', 'another image'))]
-    return ['', '### What of the style stays', '',
+    return ['', '### Style that is kept', '',
             'Correlation between the image under a wrong label and its original; and, as a measure of '
             'chance, with another image.',
             *table(('measure', 'compared with', *names), lines)]

@@ -1,5 +1,6 @@
 """The task of the label-conditioned VAE."""
 
+from collections import Counter
 from collections.abc import Iterable
 import dataclasses
 import functools
@@ -14,20 +15,20 @@ import numpy as np
 from PIL import Image
 
 from common import augment
-from common import workdir as workdir_lib
 from common.checkpoint import restore
-from common.config import checked, differences
+from common.config import differences
 from common.data.images import standardize
+from common.data.source import DataSet
 from common.errors import UserError, check_choice
 from common.keys import Keys
 from common.layers.blocks import Mode
 from common.parallel import AXIS, Devices
 from common.task import Picture, Task, Variables
 from configs import vae_mnist
-from vae import data, figures, manifold, report, style
+from vae import data, figures, latents, manifold, report, style
 from vae import swaps as swaps_lib
 from vae.adversaries import Adversaries
-from vae.classifier import ClassifierTask
+from vae.classifier import ClassifierTask, classifier_task
 from vae.losses import gaussian_log_likelihood, kl_divergence, label_nll
 from vae.model import ConditionalVAE, build
 from vae.networks import DECODERS
@@ -91,6 +92,18 @@ class VAETask(Task):
         """All examples of a split; for evaluation, each with another one's image as `partner`."""
         arrays = data.load(self.config.data, split)
         return arrays if split == 'train' else arrays | {'partner': np.roll(arrays['image'], 1, axis=0)}
+
+    def data_set(self) -> DataSet:
+        return data.find(self.config.data)
+
+    def contents(self, example) -> Counter[str]:
+        return Counter({str(example['label']): 1})
+
+    def meaning(self) -> dict[str, str]:
+        return data.meaning(self.config.data)
+
+    def tiles(self, example) -> dict[str, np.ndarray]:
+        return {self.meaning().get(str(example['label']), '?'): data.as_color(example['image'])}
 
     def open_values(self) -> dict[str, Any]:
         return dict(data.open_values(self.config))
@@ -344,33 +357,14 @@ class VAETask(Task):
 
     def pictures(self, variables, pixels: jax.Array, labels: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
         """What figures show of images `[N, S, S, C]` in `[0, 1]` with their true labels `[N]`."""
-        features = self.bound(variables)(standardize(pixels, self.config.data), method='features')
+        apply = self.bound(variables)
+        features = apply(standardize(pixels, self.config.data), method='features')
         return {'swaps': self.all_labels(variables, features),
-                'interpolation': self.interpolation(variables, features, labels),
-                'samples': self.samples(variables, features, key)}
+                'interpolation': latents.interpolation(apply, features, labels),
+                'samples': latents.samples(apply, features, len(self.classes), key)}
 
     def report(self, rows) -> list[str | Picture]:
         return report.sections(rows)
-
-    def interpolation(self, variables, features, labels, steps: int = 9) -> jax.Array:
-        """From each example's latent to the next one's, under their own labels: `[pairs, steps, S, S, C]`."""
-        mu = self.bound(variables)(features, labels, method='posterior').mu
-        weights = jnp.linspace(0, 1, steps)[None, :, None]
-        latents = (1 - weights) * mu[:-1, None][:6] + weights * mu[1:, None][:6]
-        return self.bound(variables)(latents, method='decode')
-
-    def samples(self, variables, features, key: jax.Array, count: int = 10) -> jax.Array:
-        """New images of each label: `[classes, count, S, S, C]`.
-
-        The decoder's prior knows no label; so latents are drawn from the Gaussian with the mean and covariance of
-        the examples' posteriors under that label.
-        """
-        def one(label):
-            posterior = self.bound(variables)(features, jnp.full(len(features), label), method='posterior')
-            covariance = (jnp.cov(posterior.mu, rowvar=False, ddof=0)
-                          + jnp.diag(jnp.mean(jnp.exp(posterior.log_var), axis=0)))
-            return jax.random.multivariate_normal(key, jnp.mean(posterior.mu, axis=0), covariance, (count,))
-        return self.bound(variables)(jnp.stack([one(label) for label in range(len(self.classes))]), method='decode')
 
     @property
     def label_column(self) -> jax.Array:
@@ -388,24 +382,6 @@ class VAETask(Task):
         names = [self.classes[label] for label in labels]
         images = dict(zip(names, map(figures.to_image, output), strict=True))
         return {'grid': figures.row_of(picture, images), **images}, {'labels': names}
-
-
-def classifier_task(config: ConfigDict, key: str) -> ClassifierTask:
-    """The task of the classifier whose work directory `config` names under `key`. Raises UserError without one."""
-    workdir = workdir_lib.named_run(config, key)
-    stored = workdir_lib.load_config(workdir)
-    if stored.get('task') != 'classifier':
-        raise UserError(f'{key}: the run in {workdir} is no classifier; name one trained with configs/classifier_*.py')
-    if stored.data.name != config.data.name:
-        raise UserError(f'{key}: the classifier in {workdir} was trained on {stored.data.name}, not on '
-                        f'{config.data.name}; name another one')
-    if list(stored.data.classes) != list(config.data.classes):
-        theirs, ours = (', '.join(names[:5]) for names in (stored.data.classes, config.data.classes))
-        raise UserError(f'{key}: the classifier in {workdir} predicts other classes ({theirs}, …) than the VAE has '
-                        f'({ours}, …); name another one')
-    if stored.data.image_size != config.data.image_size or len(stored.data.mean) != len(config.data.mean):
-        raise UserError(f'{key}: the classifier in {workdir} was trained on images of another shape; name another one')
-    return ClassifierTask(checked(stored, ClassifierTask.defaults()))
 
 
 def unstack(tree, names: Iterable[str]) -> dict[str, Any]:

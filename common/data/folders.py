@@ -9,6 +9,8 @@ import unicodedata
 from common.data.images import SUFFIXES
 from common.errors import UserError
 
+OTHER_PICTURES = ('.avif', '.bmp', '.gif', '.heic', '.heif', '.jp2', '.tif', '.tiff')  # Not read here.
+
 
 def root(config) -> pathlib.Path:
     """The folder `data.dir`. Raises UserError where it is none, or `data.test_share` is no share."""
@@ -55,14 +57,15 @@ def walk(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[str]]:
 def pictures(folder: pathlib.Path, suffixes: tuple[str, ...] = SUFFIXES) -> tuple[dict[str, pathlib.Path], list[str]]:
     """The pictures below a folder by name, which is their path in it without the suffix; and what is wrong.
 
-    Files with other suffixes and two files of one name are wrong.
+    Pictures of other kinds and two files of one name are wrong; files that are no pictures are passed over.
     """
     files, problems = walk(folder)
     found = dict[str, pathlib.Path]()
     for path in files:
         name = unicodedata.normalize('NFC', path.relative_to(folder).with_suffix('').as_posix())
         if path.suffix.lower() not in suffixes:
-            problems.append(f'{path}: it does not end in {" or ".join(suffixes)}')
+            if is_picture(path):
+                problems.append(f'{path}: it does not end in {" or ".join(suffixes)}')
         elif name in found:
             problems.append(f'{path}: {found[name].name} has the same name')
         else:
@@ -70,9 +73,14 @@ def pictures(folder: pathlib.Path, suffixes: tuple[str, ...] = SUFFIXES) -> tupl
     return found, problems
 
 
+def is_picture(path: pathlib.Path) -> bool:
+    """Whether a file is named like a picture, of whatever kind."""
+    return path.suffix.lower() in (*SUFFIXES, *OTHER_PICTURES)
+
+
 def place(name: str) -> float:
     """A number in [0, 1) that depends on the name alone: the same whatever other files there are."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64
+    return int.from_bytes(hashlib.sha256(name.encode(errors='surrogateescape')).digest()[:8]) / 2**64
 
 
 def held_out(names: Iterable[str], share: float) -> tuple[list[str], list[str]]:

@@ -53,7 +53,7 @@ def prepared_builder(config: Any) -> tfds.core.DatasetBuilder:
         'archives, or try it with embedded data: --config=<config file>:demo'
     )
     try:
-        builder = tfds.builder(config.name, data_dir=config.dir or None, file_format='array_record')
+        builder = tfds.builder(config.name, data_dir=os.path.expanduser(config.dir) or None, file_format='array_record')
     except tfds.core.DatasetNotFoundError as error:
         raise UserError(f'TFDS knows no data set {config.name!r}; {advice}') from error
     except ValueError as error:
@@ -64,11 +64,12 @@ def prepared_builder(config: Any) -> tfds.core.DatasetBuilder:
         ) from error
     if builder.is_prepared():
         return builder
-    if config.manual_dir and not tfds.core.Path(config.manual_dir).is_dir():
+    manual_dir = os.path.expanduser(config.manual_dir)
+    if manual_dir and not tfds.core.Path(manual_dir).is_dir():
         raise UserError(f'data.manual_dir is {config.manual_dir!r}, which is no folder; {advice}')
     notice(f'preparing {config.name} in {builder.data_path}; this is done once')
     downloader.MAX_RETRIES = 6  # Where no host has an address, 13 seconds in place of 200.
-    download = tfds.download.DownloadConfig(manual_dir=config.manual_dir or None)
+    download = tfds.download.DownloadConfig(manual_dir=manual_dir or None)
     try:
         builder.download_and_prepare(download_config=download, file_format='array_record')
     except ImportError as error:

@@ -62,7 +62,7 @@ def load_all(workdirs: list[str], make_task: Callable) -> list[FinishedRun]:
     """
     if not workdirs:
         raise UserError("there are no such work directories; name some with --runs='runs/*'")
-    paths = [pathlib.Path(os.path.abspath(workdir)) for workdir in workdirs]
+    paths = [path for workdir in workdirs for path in runs_in(pathlib.Path(os.path.abspath(workdir)))]
     runs, problems = [], []
     for path in paths:
         try:
@@ -76,6 +76,13 @@ def load_all(workdirs: list[str], make_task: Callable) -> list[FinishedRun]:
         notice(f'left out {problem}')
     root = os.path.commonpath([run.workdir.parent for run in runs])
     return [run._replace(name=str(run.workdir.relative_to(root))) for run in runs]
+
+
+def runs_in(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The folder if it holds a run, else the runs in it, as a sweep leaves them."""
+    if (folder / workdir_lib.CONFIG).exists():
+        return [folder]
+    return sorted(path.parent for path in folder.glob(f'*/{workdir_lib.CONFIG}')) or [folder]
 
 
 def load(workdir: pathlib.Path, make_task: Callable) -> FinishedRun:
@@ -104,7 +111,8 @@ def comparable(run: FinishedRun) -> tuple:
 def essence(run: FinishedRun, *without: str) -> str:
     """What two runs must have in common to differ by the seed and the keys in `without` alone."""
     settings = {name: value for name, value in run.settings.items() if name not in without}
-    return json.dumps([settings, run.results['step']], sort_keys=True)
+    step = None if run.config.checkpoint.best else run.results['step']  # The best one is another for each seed.
+    return json.dumps([settings, step], sort_keys=True)
 
 
 def entries(runs: list[FinishedRun]) -> list[Entry]:

@@ -32,7 +32,7 @@ def find(sources: list[str], output: pathlib.Path) -> list[Photo]:
     """
     photos: dict[pathlib.Path, Photo] = {}
     names: set[str] = set()
-    for source in sources:
+    for source in map(os.path.expanduser, sources):
         if not os.path.exists(source):
             raise UserError(f'there is no {source}; --input names files and folders, separated by commas')
         root = pathlib.Path(source)

@@ -1,6 +1,7 @@
 """The only place that turns a work directory into a function of pictures."""
 
 from collections.abc import Callable, Iterator, Sequence
+import errno
 import json
 import pathlib
 import sys
@@ -18,6 +19,7 @@ from common.parallel import Devices
 from common.serving import photos
 from common.writers import progress
 
+REFUSED_NAMES = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR)  # Of one file; others may be written.
 BATCH = 8  # Photos are held at their own size, which may be large.
 
 
@@ -143,15 +145,21 @@ def predict_files(predictor: Predictor, sources: list[str], output: pathlib.Path
                 pictures = readable(batch, bar)
                 shown = predictor.present(list(pictures.values()), chosen)
                 for photo, (images, record) in zip(pictures, shown, strict=True):
-                    files = save(images, output, photo.name)
+                    try:
+                        files = save(images, output, photo.name)
+                    except OSError as error:
+                        if error.errno not in REFUSED_NAMES:
+                            raise
+                        bar.write(f'skipped {photo.path}: cannot write {error.filename} ({error.strerror})', sys.stderr)
+                        continue
                     lines.write(json.dumps({'input': str(photo.path), 'files': files, **record}) + '\n')
-                done += len(pictures)
+                    done += 1
                 bar.update(len(batch))
     except OSError as error:
         reason = error.strerror or error
         raise UserError(f'cannot write to {output} ({reason}); {done} photos are done') from error
     if done < len(found):
-        raise Incomplete(f'{len(found) - done} of {len(found)} files could not be read; what is predicted '
+        raise Incomplete(f'{len(found) - done} of {len(found)} files could not be read or written; what is predicted '
                          f'for {done} is in {output}')
     return done
 
@@ -162,6 +170,8 @@ def readable(batch: Sequence[photos.Photo], bar) -> dict[photos.Photo, Image.Ima
     for photo in batch:
         try:
             pictures[photo] = read(photo.path)
+            if 'read_as' in pictures[photo].info:
+                bar.write(f'{photo.path}: {pictures[photo].info["read_as"]}', file=sys.stderr)
         except Unreadable as error:
             bar.write(f'skipped {photo.path}: {error}', file=sys.stderr)
     return pictures
@@ -169,7 +179,7 @@ def readable(batch: Sequence[photos.Photo], bar) -> dict[photos.Photo, Image.Ima
 
 def save(images: dict[str, Image.Image], output: pathlib.Path, name: str) -> dict[str, str]:
     """Writes OUTPUT/NAME.KIND.png for each kind of image; returns the paths relative to `output`."""
-    files = {kind: f'{name}.{kind}.png' for kind in images}
+    files = {kind: f'{name}.{kind.replace("/", "_")}.png' for kind in images}
     for kind, file in files.items():
         (output / file).parent.mkdir(parents=True, exist_ok=True)
         images[kind].save(output / file)

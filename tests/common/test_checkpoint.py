@@ -116,3 +116,20 @@ def test_damage_is_detected_with_advice(tmp_path, items, damage, steps, remedy):
     with pytest.raises(UserError, match=f'checkpoint of step 7 is damaged.*{remedy}') as caught:
         restore(tmp_path, items)
     assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('saved, read', [(np.float64, np.float32), (np.float32, np.float64)])
+def test_values_of_another_type_are_not_called_damaged(tmp_path, saved, read):
+    values = np.random.default_rng(0).normal(size=(3, 4))
+    with jax.enable_x64(True):
+        save(tmp_path, {'average': {'w': values.astype(saved)}}, 7)
+        message = f'holds {np.dtype(saved)} values, .* in {np.dtype(read)}; .*JAX_ENABLE_X64'
+        with pytest.raises(UserError, match=message):
+            restore(tmp_path, {'average': {'w': values.astype(read)}})
+
+
+def test_values_of_another_shape_are_not_called_damaged(tmp_path, items):
+    save(tmp_path, items, 7)
+    items['average']['b'] = jnp.arange(4.0)
+    with pytest.raises(UserError, match='are of another version of this program, or not of its config.json'):
+        restore(tmp_path, items)

@@ -22,15 +22,27 @@ import vae.task
 
 # Configurations for folders have no classes before they have data.
 ALL = sorted(path.stem for path in (pathlib.Path(main.__file__).parent / 'configs').glob('*_*.py')
-             if not path.stem.startswith('__') and not path.stem.endswith('_folder'))
-FILES = [file for file in ALL if file.startswith('unet_')]
+             if not path.stem.startswith('__'))
+FILES = [file for file in ALL if file.startswith('unet_') and file != 'unet_folder']
 RUNS = sorted((pathlib.Path(main.__file__).parent / 'docs' / 'runs').iterdir())
 PARAMETERS = {'classifier_mnist': 7_578, 'judge_mnist': 72_666, 'vae_mnist': 43_118}
+
+
+FROM_DATA = {'data.classes': ['a', 'b', 'c'], 'data.mask_values': ['0', '1', '2'], 'data.mean': [0.5] * 3,
+             'data.colors': ['#000000', '#ff0000', '#00ff00'], 'data.std': [0.5] * 3}
+
+
+def given(config):
+    """The configuration with values for what it leaves to the data."""
+    left = {name: FROM_DATA[name] for name, value in config_lib.flatten(config).items()
+            if name in FROM_DATA and not value}
+    return config_lib.filled(config, left)
 
 
 def traced(config, values=()):
     """Shapes of loss, metric sums and parameters of a configuration's first step, whose classifiers are untrained."""
     config.update_from_flattened_dict(dict(values))
+    config = given(config)
     task, size = main.make_task(config), config.data.image_size
     channels = task.channels
     batch = {'image': jnp.zeros((1, 2, size, size, channels), jnp.uint8), 'index': jnp.zeros((1, 2), int),
@@ -51,7 +63,7 @@ def untrained(monkeypatch):
     """Stands zeros in for the classifiers that a VAE's configuration names by their folders."""
     def named(config, key):
         module = importlib.import_module(f'configs.{pathlib.Path(config[key]).name.removesuffix("_demo")}')
-        return vae.task.ClassifierTask(module.get_config())
+        return vae.task.ClassifierTask(given(module.get_config()))
 
     def zeros(task, *_):
         shapes = jax.eval_shape(task.init, jax.random.key(0))

@@ -8,14 +8,13 @@ import subprocess
 import sys
 import time
 
-from absl import flags
-from absl.testing import flagsaver
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from common import cli
 from configs import unet_mp_tr_ce
 import main
+from tests.helpers import result_of
 
 ROOT = pathlib.Path(main.__file__).parent
 CONFIG = f'--config={ROOT}/configs/unet_mp_tr_ce.py:demo'
@@ -112,6 +111,14 @@ def other_run(tmp_path):
     (['--mode=serve', '--workdir=nowhere', '--port=many'], 'port'),
     ([CONFIG, '--mode=export', '--workdir=other'], 'belongs to another configuration'),
     ([CONFIG, '--workdir=other'], 'belongs to another configuration'),
+    ([CONFIG, '--workdir=gs://bucket/run'], "--workdir is 'gs://bucket/run'; only local paths"),
+    (['--mode=predict', '--workdir=other', '--input=x.jpg', '--output=s3://b/o'], "--output is 's3://b/o'; only local"),
+    ([f'--config={ROOT}/configs/unet_folder.py'], 'data.dir is empty; name the folder'),
+    (['--mode=data'], 'say what to do'),
+    ([CONFIG, '--config.checkpoint.best=mean_iou'], 'needs validation examples'),
+    ([CONFIG, '--config.class_weights=1,2'], 'a positive number for each of the 3'),
+    ([CONFIG, '--config.class_weights=1,2,3', '--config.loss=dice'], 'class_weights are for cross-entropy'),
+    (['--workdir=other', '--config.seed=6'], 'seed was 5 and is now 6'),
     ([CONFIG, '--mode=eval', '--workdir=other'], 'belongs to another configuration'),
 ])
 def test_mistake_gets_one_line_and_exit_code_2(args, message, tmp_path, other_run, monkeypatch, capsys):
@@ -132,13 +139,14 @@ def test_refused_configuration_leaves_no_work_directory(value, message, tmp_path
     assert code == 2 and message in printed.err and not list(tmp_path.iterdir())
 
 
-def result_of(args, monkeypatch, capsys):
-    """The exit code of a command in this process, and what it printed."""
-    argv = ['main.py', *args]
-    monkeypatch.setattr(sys, 'argv', argv)  # ml_collections looks there for --config.* flags.
-    known = set(flags.FLAGS)
-    with flagsaver.flagsaver():
-        code = cli.run(main.main, argv)
-    for name in set(flags.FLAGS) - known:
-        delattr(flags.FLAGS, name)
-    return code, capsys.readouterr()
+def test_home_folder_is_found(monkeypatch, tmp_path):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    assert cli.local_path('~/run', '--workdir') == tmp_path / 'run'
+
+
+@pytest.mark.parametrize('platform', ['cuda', 'tpu', 'gpuu'])
+def test_missing_device_gets_one_line(platform, tmp_path):
+    command = [sys.executable, ROOT / 'main.py', CONFIG, f'--workdir={tmp_path / "run"}']
+    result = subprocess.run(command, capture_output=True, text=True, env=os.environ | {'JAX_PLATFORMS': platform})
+    assert result.returncode == 2 and not (tmp_path / 'run').exists()
+    assert f"JAX_PLATFORMS is '{platform}'" in result.stderr.splitlines()[-1] and 'Traceback' not in result.stderr

@@ -3,6 +3,8 @@
 import json
 import os
 import pathlib
+import struct
+import zlib
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,7 @@ from PIL import Image
 import pytest
 
 from common import cli
-from common.data.images import read
+from common.data.images import Unreadable, read
 from common.errors import Incomplete, UserError
 from common.serving import photos, predict
 from main import make_task
@@ -226,3 +228,62 @@ def test_lines_of_the_readme(config, tmp_path, monkeypatch):
     names = {}
     exec(usage_code('predict.load('), names)
     assert names['probabilities'].shape == (1, 16, 16, 3)
+
+
+def test_linked_folders_are_followed_and_what_cannot_be_is_named(tmp_path, capsys):
+    (tmp_path / 'elsewhere').mkdir()
+    (tmp_path / 'elsewhere' / 'x.png').touch()
+    photos_folder = tmp_path / 'photos'
+    photos_folder.mkdir()
+    (photos_folder / 'linked').symlink_to(tmp_path / 'elsewhere')
+    (photos_folder / 'gone.png').symlink_to(tmp_path / 'nowhere.png')
+    (photos_folder / 'linked' / 'loop').symlink_to(photos_folder)
+    found = photos.find([str(photos_folder)], tmp_path / 'out')
+    assert [photo.name for photo in found] == [os.path.join('linked', 'x.png')]
+    said = capsys.readouterr().err
+    assert 'gone.png: it links to a file that is not there' in said and 'loop: it links to' in said
+
+
+def test_name_that_cannot_be_written_is_named_and_the_others_done(colors, tmp_path, capsys):
+    longest = 'x' * (os.pathconf(tmp_path, 'PC_NAME_MAX') - 4) + '.png'
+    for name in ('a.png', longest, 'z.png'):
+        flag().save(tmp_path / name)
+    with pytest.raises(Incomplete, match='1 of 3 files could not be read or written'):
+        predict.predict_files(colors, [str(tmp_path)], tmp_path / 'out', [])
+    assert f'skipped {tmp_path / longest}: cannot write' in capsys.readouterr().err
+    assert len((tmp_path / 'out' / 'predictions.jsonl').read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize('largest, bits', [(200, 8), (1000, 10), (4000, 12), (16000, 14), (65000, 16)])
+def test_16_bit_grey_is_read_by_the_range_of_its_values(tmp_path, largest, bits):
+    values = np.linspace(0, largest, 54).reshape(6, 9).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / 'x.png')
+    picture = read(tmp_path / 'x.png')
+    np.testing.assert_array_equal(np.asarray(picture)[..., 0], values >> (bits - 8))
+    assert ('read_as' in picture.info) == (bits < 16)
+
+
+def png(path, values, color_type, transparent):
+    """Writes 16-bit values `[H, W, C]` with one transparent value, which Pillow cannot write."""
+    def chunk(kind, content):
+        return struct.pack('>I', len(content)) + kind + content + struct.pack('>I', zlib.crc32(kind + content))
+    rows = b''.join(b'\0' + row.astype('>u2').tobytes() for row in values)
+    header = struct.pack('>IIBBBBB', values.shape[1], values.shape[0], 16, color_type, 0, 0, 0)
+    path.write_bytes(b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) + chunk(b'tRNS', np.array(
+        transparent, '>u2').tobytes()) + chunk(b'IDAT', zlib.compress(rows)) + chunk(b'IEND', b''))
+
+
+@pytest.mark.parametrize('channels, color_type', [(1, 0), (3, 2)])
+def test_transparent_16_bit_picture_is_white_there(tmp_path, channels, color_type):
+    values = np.full((4, 5, channels), 0x5A00, np.uint16)
+    values[1:3] = 0x7B40
+    png(tmp_path / 'x.png', values, color_type, [0x7B40] * channels)
+    found = np.asarray(read(tmp_path / 'x.png'))
+    assert (found[1:3] == 255).all() and (found[[0, 3]] == 0x5A).all()
+
+
+def test_dark_16_bit_colours_are_refused(tmp_path):
+    values = np.full((4, 5, 3), 4000, np.uint16)
+    png(tmp_path / 'x.png', values, 2, [0, 0, 0])
+    with pytest.raises(Unreadable, match='16-bit colours use less than a quarter of their range'):
+        read(tmp_path / 'x.png')

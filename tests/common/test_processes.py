@@ -70,12 +70,6 @@ def assert_same(workdir, alone):
     assert [line['loss'] for line in found] == pytest.approx([line['loss'] for line in lines], rel=1e-3)
 
 
-def test_two_processes_train_as_one(tmp_path, alone):
-    codes, texts = finish(start(tmp_path, 2, 2))
-    assert codes == [0, 0], texts
-    assert_same(tmp_path, alone)
-
-
 def test_two_processes_evaluate_as_one(tmp_path, alone):
     shutil.copytree(alone[2], tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns('figures', 'results.json'))
     codes, texts = finish(start(tmp_path, 2, 2, '--mode=eval'))
@@ -84,8 +78,8 @@ def test_two_processes_evaluate_as_one(tmp_path, alone):
     assert (tmp_path / 'figures' / 'predictions.png').exists()
 
 
-def test_run_resumes_after_a_signal_and_a_killed_process(tmp_path, alone):
-    """One of two processes gets SIGTERM, one of the next two gets kill -9, and a single process finishes the run."""
+def test_two_processes_train_as_one_after_a_signal_and_a_kill(tmp_path, alone):
+    """One of two processes gets SIGTERM, one of the next two gets kill -9, and two more finish as one process does."""
     pair = start(tmp_path, 2, 2)
     wait_for(lambda: read_metrics(tmp_path), pair)
     pair[1].send_signal(signal.SIGTERM)
@@ -103,8 +97,8 @@ def test_run_resumes_after_a_signal_and_a_killed_process(tmp_path, alone):
     assert 'another process of this run has gone' in texts[0] or 'another task died' in texts[0], texts
     assert max(line['step'] for line in read_metrics(tmp_path)) < alone[0]['step']
 
-    codes, texts = finish(start(tmp_path, 1, 4))
-    assert codes == [0], texts
+    codes, texts = finish(start(tmp_path, 2, 2))
+    assert codes == [0, 0], texts
     assert_same(tmp_path, alone)
 
 

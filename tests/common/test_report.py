@@ -263,3 +263,11 @@ def test_vae_stands_beside_the_reference_with_what_a_wrong_label_does(tmp_path):
     assert cells_of(text, 'shared change') == [['shared change', 'swaps', '0.36'],
                                                ['shared change', 'real images instead', '0.05']]
     assert ['recall', 'other real images', '0.87'] in cells_of(text, 'recall')
+
+
+def test_runs_of_a_sweep_are_found_by_its_folder(tmp_path, capsys):
+    for name in ('one', 'sweep/a', 'sweep/b'):
+        make_run(tmp_path, name, seed=len(name))
+    found = read(*sorted(tmp_path.iterdir()))
+    assert [run.name for run in found] == ['one', 'sweep/a', 'sweep/b']
+    assert not capsys.readouterr().err

@@ -1,22 +1,18 @@
 """Sweeps: their runs, skipped runs, and runs that stop or diverge."""
 
 import json
-import os
 import pathlib
 import signal
-import subprocess
-import sys
-import time
 from types import SimpleNamespace
 
 import pytest
 
-from common import sweep
+from common import sweep, train
 from common import workdir as workdir_lib
 from common.errors import Diverged, Interrupted, UserError
 from configs import sweep_unet, vae_mnist
 import main
-from tests.helpers import save
+from tests.helpers import result_of, save
 
 ROOT = pathlib.Path(main.__file__).parent
 FILE = f'{ROOT}/configs/sweep_unet.py'
@@ -122,25 +118,24 @@ def test_other_runs_continue_after_one_diverges(config, tmp_path):
     assert {path.parent.name for path in tmp_path.glob('*/results.json')} == {*NAMES} - {'dice_seed0'}
 
 
-def test_stopped_sweep_resumes(pets, tmp_path):
-    command = [sys.executable, ROOT / 'main.py', '--mode=sweep', f'--config={FILE}:demo', '--config.seed=0',
-               '--config.loss=dice', '--config.model.up=upsample', '--config.data.image_size=16',
-               '--config.model.width=2', '--config.model.multipliers=(1,2)', '--config.num_epochs=16',
-               '--config.batch_size=32', '--config.log_every_steps=2', '--config.eval_every_epochs=0',
-               f'--workdir={tmp_path}']
-    options = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, 'text': True,
-               'env': os.environ | {'JAX_NUM_CPU_DEVICES': '1'}}
-    first = subprocess.Popen(command, **options)
-    metrics = tmp_path / 'mp_ups_dice_seed0' / 'metrics.jsonl'
-    while not metrics.exists() or not metrics.read_text():
-        assert first.poll() is None, first.communicate()[1]
-        time.sleep(0.02)
-    first.send_signal(signal.SIGTERM)
-    assert 'start the same command again' in first.communicate()[1]
-    assert first.returncode == 128 + signal.SIGTERM
-    again = subprocess.run(command, **options)
-    assert again.returncode == 0, again.stderr
-    assert f"--mode=report --runs='{tmp_path}/*'" in again.stdout
+def test_stopped_sweep_resumes(pets, tmp_path, monkeypatch, capsys):
+    command = ['--mode=sweep', f'--config={FILE}:demo', '--config.seed=0', '--config.loss=dice',
+               '--config.model.up=upsample', '--config.data.image_size=16', '--config.model.width=2',
+               '--config.model.multipliers=(1,2)', '--config.num_epochs=2', '--config.batch_size=64',
+               '--config.log_every_steps=2', '--config.eval_every_epochs=0', f'--workdir={tmp_path}']
+
+    def stopping_advance(run):
+        advance(run)
+        if run.step == 5:
+            signal.raise_signal(signal.SIGTERM)
+
+    advance = train.Run.advance
+    with monkeypatch.context() as patch:
+        patch.setattr(train.Run, 'advance', stopping_advance)
+        code, printed = result_of(command, monkeypatch, capsys)
+    assert code == 128 + signal.SIGTERM and 'start the same command again' in printed.err
+    code, printed = result_of(command, monkeypatch, capsys)
+    assert code == 0 and f"--mode=report --runs='{tmp_path}/*'" in printed.out
     results = {path.parent.name: path.read_text() for path in tmp_path.glob('*/results.json')}
     assert {name: json.loads(text)['step'] for name, text in results.items()} == {
-        'mp_ups_dice_seed0': 256, 'strconv_ups_dice_seed0': 256}
+        'mp_ups_dice_seed0': 16, 'strconv_ups_dice_seed0': 16}

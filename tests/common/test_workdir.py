@@ -7,6 +7,7 @@ import pytest
 from common import config as config_lib
 from common import workdir as workdir_lib
 from common.errors import UserError
+import main
 from tests.helpers import save
 
 
@@ -77,3 +78,24 @@ def test_incomplete_checkpoint_does_not_fix_the_config(config, tmp_path):
     config.seed += 1
     with pytest.raises(UserError, match='belongs to another configuration'):
         save(config, tmp_path)
+
+
+def test_longer_run_is_told_how_to_start_from_this_one(config, tmp_path):
+    save(config, tmp_path)
+    (tmp_path / 'checkpoints' / '5').mkdir(parents=True)
+    config.num_epochs = 50
+    with pytest.raises(UserError, match=rf'num_epochs was 2 and is now 50.*--config.init_from={tmp_path} --workdir='):
+        save(config, tmp_path)
+
+
+def test_what_is_left_to_the_data_is_as_the_run_has_it(config, tmp_path):
+    save(config, tmp_path)
+    stored = workdir_lib.load_config(tmp_path)
+    config.data.update({'classes': (), 'mask_values': (), 'colors': ()})
+    (tmp_path / 'checkpoints' / '5').mkdir(parents=True)
+    task = workdir_lib.filled_from_data(main.make_task(config), tmp_path)
+    assert config_lib.flatten(task.config) == config_lib.flatten(stored)
+    config.class_weights = 'balanced'
+    stored.class_weights = '1,2,3'
+    workdir_lib.write_json(tmp_path / 'config.json', stored.to_dict())
+    assert workdir_lib.filled_from_data(main.make_task(config), tmp_path).config.class_weights == '1,2,3'

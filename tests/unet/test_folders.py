@@ -10,7 +10,7 @@ from common.config import filled
 from common.errors import UserError
 from configs import unet_folder
 from main import make_task
-from unet import data
+from unet import data, folders
 
 TURN_RIGHT = 6  # EXIF: the stored picture must be turned by 90 degrees.
 
@@ -264,3 +264,20 @@ def test_balanced_weights_are_inverse_to_the_shares(config, own):
         add(own, name, disc())
     weights = make_task(known(config)).weights
     np.testing.assert_allclose(weights, (64 / (2 * 48), 64 / (2 * 16)), rtol=1e-4)
+
+
+def test_unpacked_archives_of_the_pets_are_taken_as_they_are(config, own):
+    config.data.update({'name': 'oxford_iiit_pet', 'manual_dir': str(own), 'mask_values': ('0', '1')})
+    assert folders.unpacked_pets(own) is None
+    for number, name in enumerate(('Beagle_1', 'Sphynx_2', 'Pug_3')):
+        add(own, name, disc(), np.full((8, 12, 3), number, np.uint8))
+        (own / 'images' / f'{name}.png').rename(own / 'images' / f'{name}.jpg')
+    (own / 'annotations').mkdir()
+    (own / 'masks').rename(own / 'annotations' / 'trimaps')
+    (own / 'annotations' / 'trainval.txt').write_text('# A list\nBeagle_1 1 2 1\nSphynx_2 2 1 1\n')
+    (own / 'annotations' / 'test.txt').write_text('Pug_3 3 2 2\n')
+    train, test = (data.load(known(config).data, split) for split in ('train', 'test'))
+    assert train['image'][:, 0, 0, 0].tolist() == [0, 1] and test['image'][:, 0, 0, 0].tolist() == [2]
+    (own / 'images' / 'Pug_3.jpg').unlink()
+    with pytest.raises(UserError, match='Pug_3.jpg: it is missing'):
+        data.load(known(config).data, 'train')

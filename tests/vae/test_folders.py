@@ -92,21 +92,23 @@ def test_parts_are_folders_or_held_out(config, own):
 def test_fewer_than_two_labels_are_refused(config, own, labels):
     for label in labels:
         add(own, label, 3)
-    with pytest.raises(UserError, match=f'holds {len(labels)} labels; it must hold LABEL'):
+    message = 'names 1 labels' if labels else 'holds no pictures with labels; it must hold LABEL'
+    with pytest.raises(UserError, match=message):
         known(config)
 
 
 def test_what_is_no_picture_is_named(config, own):
     for label in 'ab':
         add(own, label, 3)
-    (own / 'notes.txt').touch()
-    (own / 'a' / 'x.txt').touch()
+    (own / 'lost.png').touch()
+    (own / 'a' / 'notes.txt').touch()
+    (own / 'a' / 'x.gif').touch()
     (own / 'c').mkdir()
     problems = data.find(config.data).problems
     assert [problem.split('own/')[1] for problem in problems] == [
-        'a/x.txt: it does not end in .jpg or .jpeg or .png or .webp',
+        'a/x.gif: it does not end in .jpg or .jpeg or .png or .webp',
         'c: it holds no picture',
-        'notes.txt: it is in no folder of a label',
+        'lost.png: it is in no folder of a label',
     ]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from benchmarks.compare import commit
-from benchmarks.measure import cpu_name
+from common import cpu
 
 COUNT, WIDTH, HEIGHT, TARGET = 256, 500, 375, 240  # Photographs, their size, and the size of the model.
 
@@ -32,7 +32,7 @@ def measure(rounds: int, quick: bool) -> dict[str, Any]:
                 source.decode_all(photos, decode, threads)
                 rates[threads].append(count / (time.perf_counter() - start))
     ratios = [many / one for many, one in zip(*rates.values(), strict=True)]
-    return {'work': f'decode_{WIDTH}x{HEIGHT}_to_{TARGET}', 'device': cpu_name(), 'dtype': 'uint8',
+    return {'work': f'decode_{WIDTH}x{HEIGHT}_to_{TARGET}', 'device': cpu.name(), 'dtype': 'uint8',
             'versions': {'commit': commit()},
             'all_cores': statistics.median(rates[None]), 'one_thread': statistics.median(rates[1]),
             'ratio': statistics.median(ratios), 'ratio_range': [min(ratios), max(ratios)]}

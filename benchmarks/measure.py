@@ -1,9 +1,6 @@
 """Timing and memory, the same code for both sides."""
 
 from collections.abc import Callable
-import os
-import pathlib
-import platform
 import resource
 import sys
 import time
@@ -37,15 +34,6 @@ def ceiling(product: Callable[[], object], size: int) -> float:
         product()
         seconds.append(time.perf_counter() - start)
     return 2 * size ** 3 / min(seconds) / 1e9
-
-
-def cpu_name() -> str:
-    """The number of cores, the processor and its vector instructions, as far as the system reports them."""
-    path = pathlib.Path('/proc/cpuinfo')
-    lines = path.read_text().splitlines() if path.exists() else []
-    names = [line.partition(': ')[2] for line in lines if line.startswith('model name')]
-    vectors = [name for name, flag in (('AVX-512', 'avx512f'), ('AVX2', 'avx2')) if f' {flag} ' in ' '.join(lines)]
-    return ', '.join([f'{os.cpu_count()} cores', names[0] if names else platform.processor(), *vectors[:1]])
 
 
 def peak_memory() -> float:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import measure, works
+from common import cpu
 from common.data import batches
 from common.data.images import standardize
 from common.evaluate import Evaluation
@@ -63,7 +64,7 @@ class Device:
 
     def describe(self) -> dict[str, Any]:
         device = jax.devices()[0]
-        name = measure.cpu_name() if device.platform == 'cpu' else device.device_kind
+        name = cpu.name() if device.platform == 'cpu' else device.device_kind
         return {'backend': device.platform, 'device': name, 'jax': jax.__version__}
 
     def ceiling(self, dtype: str) -> float:

@@ -128,6 +128,12 @@ class Devices:
         self.replicated = NamedSharding(Mesh(np.array(self.devices), (AXIS,)), PartitionSpec())
         self.copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=self.replicated)
 
+    def description(self) -> dict[str, Any]:
+        """What and how many the devices are."""
+        device = self.devices[0]
+        name = cpu.name() if device.platform == 'cpu' else device.device_kind
+        return {'device': name, 'devices': self.count, 'processes': jax.process_count()}
+
     def check_batch(self, batch_size: int) -> None:
         """Raises UserError unless the global batch divides evenly."""
         if batch_size < 1 or batch_size % self.count:

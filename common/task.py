@@ -43,6 +43,7 @@ class Task(abc.ABC):
     Attributes:
         config: the complete configuration. `__post_init__` raises UserError for values that do not fit.
         title: the name of the kind of model, for reports.
+        headline: the metrics that the terminal shows, and TensorBoard first.
         curves: the metrics to plot.
         figure_examples: how many test examples `figures` and `compare` are given.
         takes_labels: whether `predict` takes a label for each image.
@@ -52,6 +53,7 @@ class Task(abc.ABC):
 
     config: ConfigDict
     title: ClassVar[str]
+    headline: ClassVar[tuple[str, ...]] = ('loss',)
     curves: ClassVar[tuple[str, ...]] = ('loss',)
     figure_examples: ClassVar[int] = 8
     takes_labels: ClassVar[bool] = False

@@ -5,8 +5,6 @@ import dataclasses
 import functools
 import pathlib
 import signal
-import sys
-import time
 from typing import Any, NamedTuple
 
 from clu import parameter_overview
@@ -25,9 +23,10 @@ from common.errors import Diverged, Interrupted, UserError, notice
 from common.evaluate import Evaluation, numbers
 from common.keys import Keys
 from common.parallel import AXIS, Devices, first_before_others, is_first, keep_compiled, largest, on_first, run_once
+from common.progress import Progress
 from common.report import figures
 from common.task import Task, metrics_of
-from common.writers import Writer, progress, read_metrics
+from common.writers import Writer, read_metrics
 
 
 class TrainState(NamedTuple):
@@ -104,6 +103,7 @@ class Trainer:
         # One compiled function for each stage of training.
         self.compiled = functools.cache(lambda stage: devices.map(
             functools.partial(self.run_steps, stage=stage), in_axes=(None, None, 0, None), donate=(0,)))
+        self.dispatched: set[tuple[Any, int]] = set()
 
     def init(self, other_run: str = '') -> tuple[TrainState, Any]:
         """The initial state and the task's constants, not yet placed on the devices.
@@ -134,8 +134,13 @@ class Trainer:
         """The task's stage of training at this step."""
         return self.task.stage(step / self.steps)
 
+    def is_new(self, step: int, count: int) -> bool:
+        """Whether dispatching `count` steps from `step` on will compile a program."""
+        return (self.stage(step), count) not in self.dispatched
+
     def __call__(self, state: TrainState, constants, step: int, count: int) -> tuple[TrainState, Any]:
         """Dispatches `count` steps from `step` on; `state` is donated."""
+        self.dispatched.add((self.stage(step), count))
         index = np.stack([batches.batch_indices(self.config.seed, s, self.config.batch_size, self.feed.size)
                           for s in range(step, step + count)])
         return self.compiled(self.stage(step))(state, constants, self.feed(index), self.root)
@@ -222,23 +227,28 @@ class Run:
             self.state = from_items(self.checkpoints.restore(to_items(self.state)))
         self.step = int(self.state.step)
 
-        self.writer = Writer(workdir, self.step)
+        self.writer = Writer(task, workdir, self.step)
         self.best = None
         if config.checkpoint.best:
             self.best = best_lib.Best(workdir, config.checkpoint.best, read_metrics(workdir))
             self.best.check_name(self.evaluation.names(self.state.average, self.constants))
         if self.step < self.trainer.steps:
-            on_first(lambda: (workdir / workdir_lib.RESULTS).unlink(missing_ok=True))
+            on_first(self.begin)
         if not self.step:
             self.writer.start(config_lib.flatten(config), parameter_table(state.params))
-        batch = config.batch_size
-        self.bar = progress(self.trainer.steps * batch, self.step * batch)
+        self.progress = Progress(self.trainer.steps, self.step, config.batch_size)
         self.unread: tuple[int, Any] | None = None
-        self.clock = time.perf_counter(), self.step
+
+    def begin(self) -> None:
+        """Removes the results of an earlier step, and writes what this start trains on and with to run.json."""
+        (self.workdir / workdir_lib.RESULTS).unlink(missing_ok=True)
+        count = sum(x.size for x in jax.tree.leaves(self.state.params))
+        workdir_lib.write_json(self.workdir / workdir_lib.RUN, {
+            **self.trainer.devices.description(), 'jax': jax.__version__, 'parameters': count})
 
     def go(self) -> dict[str, Any]:
         """Trains to the end and returns the final results."""
-        with self.checkpoints, self.writer, self.bar:
+        with self.checkpoints, self.writer, self.progress:
             try:
                 self.visit()
                 while self.step < self.trainer.steps:
@@ -252,11 +262,22 @@ class Run:
     def advance(self) -> None:
         """Dispatches the next steps, then reads the values of the previous ones."""
         count = self.plan.count(self.step)
+        if self.trainer.is_new(self.step, count):
+            self.read()
+            with self.progress.untimed(count):
+                self.unread = self.dispatch(count)
+                jax.block_until_ready(self.unread)
+            return
+        sent = self.dispatch(count)
+        self.read()
+        self.unread = sent
+        self.progress.advance(count)
+
+    def dispatch(self, count: int) -> tuple[int, Any]:
+        """Sends off the next steps; returns the step after them, and their sums."""
         self.state, sums = self.trainer(self.state, self.constants, self.step, count)
         self.step += count
-        self.read()
-        self.unread = self.step, sums
-        self.bar.update(count * self.config.batch_size)
+        return self.step, sums
 
     def visit(self) -> None:
         """Logs, saves and evaluates if that is due after the current step."""
@@ -270,7 +291,9 @@ class Run:
     def evaluate(self) -> None:
         """Evaluates the current step, unless that was done before an interruption."""
         self.read()
-        if not self.writer.has(self.step, self.evaluation.split):
+        if self.writer.has(self.step, self.evaluation.split):
+            return
+        with self.progress.untimed():
             metrics = self.evaluation.metrics(self.state.average, self.constants, self.stop.poll)
             if self.best:
                 self.best.offer(self.step, self.state.average, metrics)
@@ -288,18 +311,13 @@ class Run:
         steps = sums['steps']
         if not steps:
             raise self.diverged(step)
-        extra = {'grad_norm': float(sums['grad_norm'] / steps), 'images_per_second': self.speed(step),
+        extra = {'grad_norm': float(sums['grad_norm'] / steps), **self.progress.speed(step),
                  'learning_rate': float(self.trainer.schedule(step - 1))}
         if self.config.optimizer.skip_nonfinite:
             extra['skipped_steps'] = self.config.log_every_steps - int(steps)
         metrics = metrics_of(self.task, sums['metrics'])
-        self.writer.scalars(step, 'train', metrics | extra)
-        self.bar.set_postfix(epoch=f'{step / self.trainer.steps * self.config.num_epochs:.1f}',
-                             loss=f'{metrics["loss"]:.4g}', refresh=False)
-
-    def speed(self, step: int) -> float:
-        (then, before), self.clock = self.clock, (time.perf_counter(), step)
-        return (step - before) * self.config.batch_size / (self.clock[0] - then)
+        self.writer.scalars(step, 'train', metrics, **extra)
+        self.progress.show(step / self.trainer.steps * self.config.num_epochs, metrics['loss'])
 
     def checked(self, sums, step: int):
         """The sums on the host. Raises Diverged unless all are finite."""
@@ -328,9 +346,8 @@ class Run:
         self.writer.scalars(self.step, split, metrics)  # After the pictures: the line marks them as written.
         if is_first():
             self.writer.images(self.step, {'curves': figures.curves(self.workdir, self.task.curves)})
-            shown = '  '.join(f'{name} {value:.4g}' for name, value in list(metrics.items())[:4])
-            self.bar.write(f'step {self.step}  {split}: {shown}', file=sys.stderr)
-        self.clock = time.perf_counter(), self.step
+            shown = '  '.join(f'{name} {metrics[name]:.4g}' for name in self.task.headline)
+            self.progress.write(f'step {self.step}  {split}: {shown}')
 
     def finish(self) -> dict[str, Any]:
         """Evaluates fully and writes results.json."""

@@ -17,7 +17,7 @@ from common.errors import UserError, notice
 from common.parallel import first_before_others, on_first
 from common.task import Task
 
-CONFIG, RESULTS = 'config.json', 'results.json'
+CONFIG, RESULTS, RUN = 'config.json', 'results.json', 'run.json'
 CANNOT_WRITE = (errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOSPC, errno.ENOTDIR, errno.EPERM,
                 errno.EROFS)
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)

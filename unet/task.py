@@ -34,7 +34,7 @@ class SegmentationTask(Task):
     """Batches hold `image` uint8 `[B, S, S, 3]` and `labels` uint8 `[B, S, S]`."""
 
     title = 'U-Net'
-    curves = ('loss', 'pixel_accuracy', 'mean_iou')
+    headline = curves = ('loss', 'pixel_accuracy', 'mean_iou')
 
     @classmethod
     def defaults(cls) -> ConfigDict:

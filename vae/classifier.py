@@ -34,7 +34,7 @@ class ClassifierTask(Task):
     """Batches hold `image` uint8 `[B, S, S, C]` and `label` int32 `[B]`."""
 
     title = 'Classifier'
-    curves = ('loss', 'accuracy')
+    headline = curves = ('loss', 'accuracy')
     figure_examples = 64
 
     @classmethod

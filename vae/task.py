@@ -47,6 +47,7 @@ class VAETask(Task):
     """
 
     title = 'Label-conditioned VAE'
+    headline = ('total', 'reconstruction', 'kl', 'swap_accuracy/judge')
     curves = ('total', 'reconstruction', 'kl', 'label_loss')
     figure_examples = 64
     takes_labels = True

@@ -127,19 +127,31 @@ def restore_run(run: FinishedRun, devices: Devices) -> Any:
 
 
 def speed(rows: list[Entry]) -> list[str]:
-    """How fast each run was, and how long it took."""
+    """How large each model is, on what it was trained, how fast, and how long it took."""
     cells = []
     for row in rows:
         timed = [training_time(run) for run in row.runs]
         images, seconds = np.array([pair for pair in timed if all(pair)]).reshape(-1, 2).T
-        total = [line['seconds'] / 60 for run in row.runs for line in run.metrics[-1:] if 'seconds' in line]
-        cells.append((row.name, page.spread(images / seconds, 1), page.spread(seconds / 60, 1),
-                      page.spread(np.array(total), 1)))
-    return ['', '### Time and speed', '',
-            'Speed and minutes of training are of steps and checkpoints, compilation included; minutes in all '
-            'count evaluations and pictures too. They compare only between runs on the same machine with '
-            'nothing else to do.',
-            *page.table(('run', 'images a second', 'minutes of training', 'minutes in all'), cells)]
+        total = [line['seconds'] for run in row.runs for line in run.metrics[-1:] if 'seconds' in line]
+        cells.append((row.name, parameters(row), devices(row), page.spread(images / seconds, 1),
+                      page.spread(seconds, 0), page.spread(np.array(total), 0)))
+    return ['', '### Size, time and speed', '',
+            'Speed and seconds of training are of steps and checkpoints, without compilation; seconds in all '
+            'count compilation, evaluations and pictures too. They compare only between runs on the same machine with '
+            'nothing else to do. The device is that of the latest start.',
+            *page.table(('run', 'parameters', 'device', 'images a second', 'seconds of training', 'seconds in all'),
+                        cells)]
+
+
+def parameters(row: Entry) -> str:
+    """The number of trained parameters; a dash where no run recorded it."""
+    return next((f'{run.machine["parameters"]:,}' for run in row.runs if 'parameters' in run.machine), '–')
+
+
+def devices(row: Entry) -> str:
+    """How many devices of which kind; a dash where no run recorded it."""
+    found = {(run.machine['devices'], run.machine['device']) for run in row.runs if 'device' in run.machine}
+    return ' or '.join(f'{number} x {name}' if number > 1 else name for number, name in sorted(found)) or '–'
 
 
 def training_time(run: FinishedRun) -> tuple[float, float]:

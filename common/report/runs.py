@@ -16,13 +16,21 @@ from common.writers import read_metrics
 
 
 class FinishedRun(NamedTuple):
-    """A finished run, read from its work directory; `name` is unique among the runs read together."""
+    """A finished run, read from its work directory.
+
+    Attributes:
+        name: unique among the runs read together.
+        results: the contents of results.json.
+        metrics: the lines of metrics.jsonl.
+        machine: the contents of run.json; empty where there is none.
+    """
 
     name: str
     workdir: pathlib.Path
     task: Any
     results: dict[str, Any]
     metrics: list[dict[str, Any]]
+    machine: dict[str, Any]
 
     @property
     def config(self) -> ConfigDict:
@@ -89,6 +97,8 @@ def load(workdir: pathlib.Path, make_task: Callable) -> FinishedRun:
     """Reads one work directory. Raises UserError where there is no finished run, or a damaged one."""
     try:
         results = json.loads((workdir / workdir_lib.RESULTS).read_text())
+        path = workdir / workdir_lib.RUN
+        machine = json.loads(path.read_text()) if path.exists() else {}
         metrics = read_metrics(workdir)
         if not ({'split', 'num_examples', 'step'} <= set(results)
                 and all({'split', 'step'} <= set(line) for line in metrics)):
@@ -96,10 +106,10 @@ def load(workdir: pathlib.Path, make_task: Callable) -> FinishedRun:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f'it has no {workdir_lib.RESULTS}; train it to the end') from error
     except (ValueError, TypeError, OSError) as error:
-        raise UserError(f'{workdir_lib.RESULTS} or metrics.jsonl is damaged ({error})') from error
+        raise UserError(f'{workdir_lib.RESULTS}, {workdir_lib.RUN} or metrics.jsonl is damaged ({error})') from error
     if not workdir_lib.is_finished(workdir):
         raise UserError(f'it was measured at step {results["step"]}, before its end; train it to the end')
-    return FinishedRun(workdir.name, workdir, make_task(workdir_lib.load_config(workdir)), results, metrics)
+    return FinishedRun(workdir.name, workdir, make_task(workdir_lib.load_config(workdir)), results, metrics, machine)
 
 
 def comparable(run: FinishedRun) -> tuple:

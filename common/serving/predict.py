@@ -16,8 +16,8 @@ from common.checkpoint import restore
 from common.data.images import Unreadable, read, resize_image, to_rgb
 from common.errors import Incomplete, UserError
 from common.parallel import Devices
+from common.progress import progress_bar
 from common.serving import photos
-from common.writers import progress
 
 REFUSED_NAMES = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR)  # Of one file; others may be written.
 BATCH = 8  # Photos are held at their own size, which may be large.
@@ -139,7 +139,7 @@ def predict_files(predictor: Predictor, sources: list[str], output: pathlib.Path
     done = 0
     try:
         output.mkdir(parents=True, exist_ok=True)
-        with (output / 'predictions.jsonl').open('w') as lines, progress(len(found), 0, ' photos') as bar:
+        with (output / 'predictions.jsonl').open('w') as lines, progress_bar(len(found), 0, ' photos') as bar:
             for start in range(0, len(found), BATCH):
                 batch = found[start:start + BATCH]
                 pictures = readable(batch, bar)

@@ -3,13 +3,13 @@
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from common import cli
 from configs import unet_mp_tr_ce
@@ -21,24 +21,11 @@ CONFIG = f'--config={ROOT}/configs/unet_mp_tr_ce.py:demo'
 TINY = [CONFIG, '--config.data.image_size=16', '--config.model.width=2', '--config.model.multipliers=(1,2)',
         '--config.num_epochs=8', '--config.batch_size=32', '--config.log_every_steps=2',
         '--config.eval_every_epochs=4']
-PER_CLASS = [f'{metric}/{name}' for metric in ('dice', 'iou') for name in ('background', 'border', 'pet')]
-METRICS = [*PER_CLASS, 'loss', 'mean_dice', 'mean_iou', 'pixel_accuracy']
-TAGS = {f'{split}/{name}' for split in ('train', 'test') for name in METRICS} | {
-    'train/grad_norm', 'train/images_per_second', 'train/learning_rate', 'test/train_loss', 'curves',
-    'predictions', 'parameters', '_hparams_/session_start_info'}
 
 
 def start(*args):
     return subprocess.Popen([sys.executable, ROOT / 'main.py', *args], stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE, text=True, env=os.environ | {'JAX_NUM_CPU_DEVICES': '2'})
-
-
-def tags_of(workdir):
-    events = EventAccumulator(str(workdir), size_guidance={'tensors': 1})
-    events.Reload()
-    found = events.Tags()
-    return {*found['scalars'], *found['images'], *found['tensors']} | (
-        {tag for tag in events.summary_metadata if tag.startswith('_hparams_')})
 
 
 def stop(command, workdir, signum):
@@ -64,7 +51,8 @@ def test_run_can_be_stopped_resumed_and_evaluated(pets, tmp_path):
     assert last.returncode == 0, errors
     lines = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
     assert [line['step'] for line in lines if line['split'] == 'train'] == [*range(2, 129, 2)]
-    assert tags_of(tmp_path) == TAGS
+    for line in errors.splitlines():  # Nothing of TensorFlow's, nor of any other library's.
+        assert re.search(r'^step \d+  test: loss \S+  pixel_accuracy \S+  mean_iou \S+$| images/s', line.strip()), line
 
     results = (tmp_path / 'results.json').read_text()
     assert printed.startswith(results.strip()) and json.loads(results)['step'] == 128

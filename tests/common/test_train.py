@@ -5,13 +5,14 @@ import os
 import pathlib
 import signal
 import time
+import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common import evaluate, train
+from common import evaluate, progress, train
 from common import workdir as workdir_lib
 from common.data import batches
 from common.errors import Diverged, UserError
@@ -313,3 +314,30 @@ def test_validation_split_is_evaluated_at_the_end_too(config, tmp_path):
     lines = [(line['step'], line['split']) for line in read_metrics(tmp_path) if line['split'] != 'train']
     assert lines == [(4, 'validation'), (9, 'validation'), (9, 'test')]
     assert results['split'] == 'test'
+
+
+def test_speed_and_progress_line_leave_compilation_out(growing_task, tmp_path, monkeypatch):
+    """In this test a step takes 1000 seconds longer whenever its loss is traced."""
+    late, real = [0], time.time
+    task_loss = type(growing_task).loss
+
+    def loss(*args, **options):
+        late[0] += 1000
+        return task_loss(*args, **options)
+
+    def clock():
+        return real() + late[0]
+
+    monkeypatch.setattr(type(growing_task), 'loss', loss)
+    monkeypatch.setattr(progress, 'time', types.SimpleNamespace(perf_counter=clock))
+    monkeypatch.setattr('tqdm.std.time', clock)
+    stopped_run(growing_task, tmp_path, 3)
+    with train.StopRequest() as stop:
+        run = train.Run(growing_task, tmp_path, stop)
+        compiled = late[0]
+        run.go()
+    assert late[0] == compiled + 2000  # Both sizes are compiled after the resume.
+    assert run.progress.bar.format_dict['elapsed'] < 1000
+    lines = [line for line in read_metrics(tmp_path) if line['split'] == 'train']
+    measured = {line['step']: line['images_per_second'] for line in lines if 'images_per_second' in line}
+    assert {*measured} == {2, 6, 8} and min(measured.values()) > 0.1  # Step 4 is the first one after the resume.

@@ -133,7 +133,7 @@ def finished_run(cell, seed, accuracy):
     config = unet_mp_tr_ce.get_config()
     config.model.down, config.loss, config.model.up, config.seed = *cell, seed
     return FinishedRun('run', pathlib.Path('nowhere'), types.SimpleNamespace(config=config),
-                       {'step': 1} | dict.fromkeys(report.MEASURES, accuracy / 100), [])
+                       {'step': 1} | dict.fromkeys(report.MEASURES, accuracy / 100), [], {})
 
 
 def test_interaction_is_not_reported_as_a_main_effect(monkeypatch):

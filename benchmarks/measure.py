@@ -33,10 +33,10 @@ def ceiling(product: Callable[[], object], size: int) -> float:
         start = time.perf_counter()
         product()
         seconds.append(time.perf_counter() - start)
-    return 2 * size ** 3 / min(seconds) / 1e9
+    return 2 * size**3 / min(seconds) / 1e9
 
 
 def peak_memory() -> float:
     """Peak memory of this process in MiB."""
     unit = 1 if sys.platform == 'darwin' else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2 ** 20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

@@ -62,8 +62,10 @@ def local_path(text: str, flag: str) -> pathlib.Path:
 def required(config: Any) -> Any:
     """The configuration. Raises UserError for none."""
     if config is None:
-        raise UserError('say what to do: --config=configs/unet_mp_tr_ce.py trains, '
-                        '--mode=eval --workdir=runs/unet_mp_tr_ce evaluates; --help lists all flags')
+        raise UserError(
+            'say what to do: --config=configs/unet_mp_tr_ce.py trains, '
+            '--mode=eval --workdir=runs/unet_mp_tr_ce evaluates; --help lists all flags'
+        )
     return config
 
 

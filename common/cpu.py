@@ -42,6 +42,7 @@ def compiler_options() -> dict[str, int]:
     The initial values of a U-Net otherwise take five times as long to compile.
     """
     import jax
+
     return {'xla_backend_optimization_level': 1} if jax.default_backend() == 'cpu' else {}
 
 

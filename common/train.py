@@ -95,14 +95,19 @@ class Trainer:
         self.task, self.feed, self.devices = task, feed, devices
         self.steps = batches.total_steps(config, self.feed.size)
         if self.steps < 1:
-            raise UserError(f'{config.num_epochs} epochs of {self.feed.size} examples are less than one batch '
-                            f'of {config.batch_size}; lower batch_size or raise num_epochs')
+            raise UserError(
+                f'{config.num_epochs} epochs of {self.feed.size} examples are less than one batch '
+                f'of {config.batch_size}; lower batch_size or raise num_epochs'
+            )
         self.schedule = optimizer.schedule(config.optimizer, self.steps)
         self.optimizer = optimizer.create(config.optimizer, self.schedule)
         self.root = devices.replicate(jax.random.key(config.seed))
         # One compiled function for each stage of training.
-        self.compiled = functools.cache(lambda stage: devices.map(
-            functools.partial(self.run_steps, stage=stage), in_axes=(None, None, 0, None), donate=(0,)))
+        self.compiled = functools.cache(
+            lambda stage: devices.map(
+                functools.partial(self.run_steps, stage=stage), in_axes=(None, None, 0, None), donate=(0,)
+            )
+        )
         self.dispatched: set[tuple[Any, int]] = set()
 
     def init(self, other_run: str = '') -> tuple[TrainState, Any]:
@@ -115,8 +120,14 @@ class Trainer:
             variables = init_from.from_run(self.task, variables, pathlib.Path(other_run).expanduser())
         constants = self.task.constants()
         params, batch_stats = variables['params'], variables.get('batch_stats', {})
-        state = TrainState(jnp.zeros((), jnp.int32), params, batch_stats, self.optimizer.init(params),
-                           {'params': params, 'batch_stats': batch_stats}, None)
+        state = TrainState(
+            jnp.zeros((), jnp.int32),
+            params,
+            batch_stats,
+            self.optimizer.init(params),
+            {'params': params, 'batch_stats': batch_stats},
+            None,
+        )
         return state._replace(sums=self.empty_sums(state, constants)), constants
 
     def empty_sums(self, state: TrainState, constants):
@@ -126,7 +137,12 @@ class Trainer:
         one = functools.partial(self.task.loss, stage=self.stage(0))
         _, (_, sums) = jax.eval_shape(
             jax.vmap(one, in_axes=(None, None, None, 0, None), axis_name=AXIS),
-            state.params, state.batch_stats, constants, batch, keys)
+            state.params,
+            state.batch_stats,
+            constants,
+            batch,
+            keys,
+        )
         sums = jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), sums)
         return {'metrics': sums, 'grad_norm': jnp.zeros(()), 'steps': jnp.zeros((), jnp.int32)}
 
@@ -141,8 +157,12 @@ class Trainer:
     def __call__(self, state: TrainState, constants, step: int, count: int) -> tuple[TrainState, Any]:
         """Dispatches `count` steps from `step` on; `state` is donated."""
         self.dispatched.add((self.stage(step), count))
-        index = np.stack([batches.batch_indices(self.config.seed, s, self.config.batch_size, self.feed.size)
-                          for s in range(step, step + count)])
+        index = np.stack(
+            [
+                batches.batch_indices(self.config.seed, s, self.config.batch_size, self.feed.size)
+                for s in range(step, step + count)
+            ]
+        )
         return self.compiled(self.stage(step))(state, constants, self.feed(index), self.root)
 
     def run_steps(self, state: TrainState, constants, batches, root, *, stage):
@@ -158,17 +178,20 @@ class Trainer:
         """One step of gradient descent on this device's share of the batch."""
         loss = functools.partial(self.task.loss, stage=stage)
         (_, (batch_stats, sums)), grads = jax.value_and_grad(loss, has_aux=True)(
-            state.params, state.batch_stats, constants, batch, Keys(root, state.step))
+            state.params, state.batch_stats, constants, batch, Keys(root, state.step)
+        )
         grads = self.devices.mean(grads)
         sums = {'metrics': self.devices.sum(sums), 'grad_norm': optax.tree.norm(grads), 'steps': jnp.int32(1)}
         updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        average = optimizer.update_average(state.average, {'params': params, 'batch_stats': batch_stats},
-                                           state.step, self.config.optimizer.ema_decay)
+        average = optimizer.update_average(
+            state.average, {'params': params, 'batch_stats': batch_stats}, state.step, self.config.optimizer.ema_decay
+        )
         carry = state.step % self.config.log_every_steps != 0
         before = state._replace(step=state.step + 1, sums=jax.tree.map(lambda x: x * carry, state.sums))
-        after = TrainState(before.step, params, batch_stats, opt_state, average,
-                           jax.tree.map(jnp.add, before.sums, sums))
+        after = TrainState(
+            before.step, params, batch_stats, opt_state, average, jax.tree.map(jnp.add, before.sums, sums)
+        )
         if not self.config.optimizer.skip_nonfinite:
             return after
         finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(sums)]))
@@ -183,7 +206,7 @@ class Plan:
         ends = [epoch * examples // config.batch_size for epoch in range(1, config.num_epochs + 1)]
         every = config.eval_every_epochs
         self.save = set(ends)
-        self.evaluate = set(ends[every - 1::every] if every else []) - {steps}  # The final evaluation is separate.
+        self.evaluate = set(ends[every - 1 :: every] if every else []) - {steps}  # The final evaluation is separate.
         self.log = set(range(config.log_every_steps, steps + 1, config.log_every_steps))
         changes = {step for step in range(1, steps) if stage(step) != stage(step - 1)}
         self.stops = sorted(self.save | self.evaluate | self.log | changes)
@@ -243,8 +266,10 @@ class Run:
         """Removes the results of an earlier step, and writes what this start trains on and with to run.json."""
         (self.workdir / workdir_lib.RESULTS).unlink(missing_ok=True)
         count = sum(x.size for x in jax.tree.leaves(self.state.params))
-        workdir_lib.write_json(self.workdir / workdir_lib.RUN, {
-            **self.trainer.devices.description(), 'jax': jax.__version__, 'parameters': count})
+        workdir_lib.write_json(
+            self.workdir / workdir_lib.RUN,
+            {**self.trainer.devices.description(), 'jax': jax.__version__, 'parameters': count},
+        )
 
     def go(self) -> dict[str, Any]:
         """Trains to the end and returns the final results."""
@@ -311,8 +336,11 @@ class Run:
         steps = sums['steps']
         if not steps:
             raise self.diverged(step)
-        extra = {'grad_norm': float(sums['grad_norm'] / steps), **self.progress.speed(step),
-                 'learning_rate': float(self.trainer.schedule(step - 1))}
+        extra = {
+            'grad_norm': float(sums['grad_norm'] / steps),
+            **self.progress.speed(step),
+            'learning_rate': float(self.trainer.schedule(step - 1)),
+        }
         if self.config.optimizer.skip_nonfinite:
             extra['skipped_steps'] = self.config.log_every_steps - int(steps)
         metrics = metrics_of(self.task, sums['metrics'])
@@ -332,7 +360,8 @@ class Run:
         left = 'there is no checkpoint yet' if latest is None else f'the last checkpoint is of step {latest}'
         return Diverged(
             f'loss or gradient became infinite or NaN between steps {since} and {step}; {left}. Lower '
-            'optimizer.learning_rate, or set optimizer.clip_norm or optimizer.skip_nonfinite, in another --workdir')
+            'optimizer.learning_rate, or set optimizer.clip_norm or optimizer.skip_nonfinite, in another --workdir'
+        )
 
     def save(self) -> None:
         """Saves the state, unless it is not finite."""

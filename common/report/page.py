@@ -33,14 +33,14 @@ def to_html(text: str, folder: pathlib.Path) -> str:
     Args:
         folder: where the pictures are, to be read and held by the page.
     """
-    converter = markdown.Markdown(extensions=['tables', 'toc'],
-                                  extension_configs={'toc': {'toc_depth': '2-3'}})
+    converter = markdown.Markdown(extensions=['tables', 'toc'], extension_configs={'toc': {'toc_depth': '2-3'}})
     title, _, rest = text.partition('\n')
     body = converter.convert(rest)
     body = scrollable_tables(body)
     body = FIGURE.sub(lambda match: embedded(match[1], match[2], match[3], folder), body)
     return string.Template(TEMPLATE.read_text(encoding='utf-8')).substitute(
-        title=title.removeprefix('# '), contents=converter.toc, body=body)
+        title=title.removeprefix('# '), contents=converter.toc, body=body
+    )
 
 
 def scrollable_tables(body: str) -> str:
@@ -82,8 +82,10 @@ def show(picture: Picture, prefix: str, taken: Container[str]) -> tuple[list[str
 def table(header: tuple[str, ...], rows: list[tuple]) -> list[str]:
     """A Markdown table with a blank line before and after; columns of numbers stand to the right."""
     cells = [[escape(cell) for cell in row] for row in (header, *rows)]
-    rules = ['---:' if all(re.match(r'[-+–\d]', cell) for cell in column) else '---'
-             for column in zip(*cells[1:], strict=True)] or ['---'] * len(header)
+    rules = [
+        '---:' if all(re.match(r'[-+–\d]', cell) for cell in column) else '---'
+        for column in zip(*cells[1:], strict=True)
+    ] or ['---'] * len(header)
     return ['', *(f'| {" | ".join(row)} |' for row in (cells[0], rules, *cells[1:])), '']
 
 

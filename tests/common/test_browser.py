@@ -18,8 +18,10 @@ NAMES = ('chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable'
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 FLAGS = ['--disable-gpu', '--disable-quic', '--no-first-run', '--disable-component-update', '--disable-sync']
 TIMEOUT = 15_000  # Milliseconds; the machine may be busy.
-WIDTHS = {'desktop': {'viewport': {'width': 1280, 'height': 800}},
-          'phone': {'viewport': {'width': 390, 'height': 844}, 'has_touch': True, 'is_mobile': True}}
+WIDTHS = {
+    'desktop': {'viewport': {'width': 1280, 'height': 800}},
+    'phone': {'viewport': {'width': 390, 'height': 844}, 'has_touch': True, 'is_mobile': True},
+}
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=f'no browser: none of {", ".join(NAMES)} is installed')
 
@@ -200,7 +202,7 @@ def test_keys_pass_the_drop_box(open_page):
     assert focused(page) == 'clear'
     page.keyboard.press('Shift+Tab')
     assert focused(page) == 'drop'
-    page.evaluate('''() => { onkeydown = event => { window.swallowed = event.defaultPrevented; }; }''')
+    page.evaluate("""() => { onkeydown = event => { window.swallowed = event.defaultPrevented; }; }""")
     for key in ('F5', 'Control+r', 'Escape', 'a', 'ArrowDown'):
         page.keyboard.press(key)
         assert page.evaluate('swallowed') is False, key
@@ -223,8 +225,11 @@ def test_picture_is_pasted(open_page):
     page.locator('#drop').focus()
     page.keyboard.press('Control+v')
     expect(page.get_by_role('status')).to_have_text('The clipboard holds no picture.')
-    page.evaluate('''async bytes => navigator.clipboard.write([new ClipboardItem({
-        'image/png': new Blob([new Uint8Array(bytes)], {type: 'image/png'})})])''', list(photo()))
+    page.evaluate(
+        """async bytes => navigator.clipboard.write([new ClipboardItem({
+        'image/png': new Blob([new Uint8Array(bytes)], {type: 'image/png'})})])""",
+        list(photo()),
+    )
     page.keyboard.press('Control+v')
     done(page)
     expect(page.locator('#preview')).to_be_visible()

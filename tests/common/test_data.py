@@ -220,9 +220,15 @@ class FashionMnist(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     VERSION = tfds.core.Version('3.0.1')
 
     def _info(self):
-        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict({
-            'image': tfds.features.Image(shape=(28, 28, 1)),
-            'label': tfds.features.ClassLabel(names=['T-shirt/top', 'Trouser', 'Bag'])}))
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict(
+                {
+                    'image': tfds.features.Image(shape=(28, 28, 1)),
+                    'label': tfds.features.ClassLabel(names=['T-shirt/top', 'Trouser', 'Bag']),
+                }
+            ),
+        )
 
     def _split_generators(self, dl_manager):
         return {split: self._generate_examples() for split in ('train', 'test')}

@@ -108,8 +108,17 @@ def test_evaluation_of_a_checkpoint_repeats_the_results(straight_run, growing_ta
 def test_results_are_complete_and_equal_the_last_test_line(straight_run):
     workdir, results = straight_run
     per_class = {f'{metric}/{name}' for metric in ('iou', 'dice') for name in ('pet', 'background', 'border')}
-    assert set(results) == per_class | {'loss', 'train_loss', 'pixel_accuracy', 'mean_iou', 'mean_dice',
-                                        'split', 'num_examples', 'step', 'finished'}
+    assert set(results) == per_class | {
+        'loss',
+        'train_loss',
+        'pixel_accuracy',
+        'mean_iou',
+        'mean_dice',
+        'split',
+        'num_examples',
+        'step',
+        'finished',
+    }
     assert (results['split'], results['num_examples'], results['step'], results['finished']) == ('test', 13, 9, True)
     last = [line for line in metric_lines(workdir) if line['split'] == 'test'][-1]
     assert last.items() <= results.items()
@@ -201,7 +210,8 @@ def test_loss_after_three_steps_has_not_changed(config, name):
     loss = train_steps(make_tiny_task(config), 3)[2][-1]['loss']
     assert loss == pytest.approx(GOLDEN_LOSS[name], rel=1e-5), (
         f'the training loss with {name} has changed. If you intended this, set GOLDEN_LOSS to {loss:.8f} and say '
-        'why in the commit; otherwise it is a bug. A new version of JAX may also change the last digits')
+        'why in the commit; otherwise it is a bug. A new version of JAX may also change the last digits'
+    )
 
 
 @pytest.mark.parametrize('name', LOSSES)
@@ -209,8 +219,17 @@ def test_eight_images_are_overfitted(config, name):
     config.update({'loss': name, 'num_epochs': 120, 'log_every_steps': 1000})
     config.model.width = 8
     config.optimizer.update({'name': 'muon', 'learning_rate': 3e-2, 'weight_decay': 0.0})
-    config.augment.update({'flip': False, 'scale': 0.0, 'aspect': 0.0, 'shift': 0.0, 'brightness': 0.0,
-                           'contrast': 0.0, 'saturation': 0.0})
+    config.augment.update(
+        {
+            'flip': False,
+            'scale': 0.0,
+            'aspect': 0.0,
+            'shift': 0.0,
+            'brightness': 0.0,
+            'contrast': 0.0,
+            'saturation': 0.0,
+        }
+    )
     task = make_tiny_task(config, train=8)
     one = jax.devices()[:1]
     _, state, _ = train_steps(task, 120, devices=one)

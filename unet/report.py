@@ -132,7 +132,8 @@ def by_class(rows: list[Entry]) -> list[str]:
 
 def design_choices(runs: list[FinishedRun]) -> list[str | Picture]:
     """The contrasts that the runs can estimate, as a table and a plot, and what follows for the reference."""
-    group = same_but_design([run for run in runs if all(run.results.get(m) is not None for m in MEASURES)])
+    measured = [run for run in runs if all(run.results.get(m) is not None for m in MEASURES)]
+    group = same_but_design([run for run in measured if cell(run.config) in CELLS])
     cells = [cell(run.config) for run in group]
     lines = ['', '### What each design choice does', '']
     if len(set(cells)) < 2:

@@ -31,7 +31,7 @@ def find(config: Any, features: Mapping[str, tuple[int, ...]]) -> DataSet:
             f'{config.name} has other features than this task reads: {found}, not {features}; '
             'choose another data.name or --config'
         )
-    label = builder.info.features.get('label') if 'label' in features else None
+    label = builder.info.features['label'] if 'label' in features else None
     files = sorted((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in os.scandir(builder.data_path))
     parts = {
         split: Source(

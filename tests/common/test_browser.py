@@ -5,11 +5,14 @@ import shutil
 import threading
 
 from axe_playwright_python.sync_playwright import Axe
+import numpy as np
 from PIL import Image, ImageDraw
 from playwright.sync_api import expect, sync_playwright
 import pytest
 
+from common.report import page as page_lib
 from common.serving import predict, serve
+from common.task import Picture
 from configs import unet_mp_tr_ce
 from main import make_task
 from tests.helpers import save_run
@@ -276,6 +279,25 @@ def test_error_is_shown_and_the_next_picture_works(open_page):
     expect(page.get_by_role('status')).to_contain_text('cannot be read')
     check_accessible(page)
     upload(page)
+
+
+def test_report_scrolls_by_keyboard(browser, width, tmp_path):
+    table = page_lib.table(('run', *range(60)), [(f'run {row}', *range(1000, 1060)) for row in range(3)])
+    picture, images = page_lib.show(Picture('Curves', 'A caption.', np.full((300, 1000, 3), 255, np.uint8)), 'a', {})
+    path = page_lib.write(tmp_path, 'report', ['# Runs', '## U-Net', '### All', *table, *picture], images)
+    with browser.new_context(**width) as context:
+        page = context.new_page()
+        page.goto(path.as_uri())
+        check_accessible(page)
+        region = page.get_by_role('region', name='U-Net: All')
+        for _ in range(10):
+            page.keyboard.press('Tab')
+            if region.evaluate('element => element == document.activeElement'):
+                break
+        assert region.evaluate('element => getComputedStyle(element).outlineStyle') == 'solid'
+        page.keyboard.press('ArrowRight')
+        page.wait_for_function('document.activeElement.scrollLeft > 0')
+        assert page.get_by_role('group', name='Curves').get_attribute('tabindex') == '0'
 
 
 def test_a_hundred_labels_can_be_chosen_by_name(open_page, width):

@@ -15,7 +15,7 @@ import main
 from tests.helpers import save
 
 
-def make_run(folder, name, accuracy=0.9, step=9, examples=13, config=None, **overrides):
+def make_run(folder, name, accuracy=0.9, step=9, examples=13, config=None, machine=None, **overrides):
     """A work directory without checkpoints, as a run leaves it."""
     config = config or unet_mp_tr_ce.get_config('demo')
     config.update_from_flattened_dict({key.replace('__', '.'): value for key, value in overrides.items()})
@@ -45,6 +45,8 @@ def make_run(folder, name, accuracy=0.9, step=9, examples=13, config=None, **ove
         for split in ('train', 'test')
     ]
     (workdir / 'metrics.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
+    if machine:
+        workdir_lib.write_json(workdir / 'run.json', machine)
     return workdir
 
 
@@ -68,6 +70,9 @@ def test_page_needs_no_other_file_and_says_what_the_markdown_says(tmp_path):
     assert len(shown) == html.count('<img alt="Curves') == html.count('<figcaption>') == 3
     assert all((tmp_path / 'out' / name).exists() for name in shown)
     assert html.count('<tr>') == len([line for line in text.splitlines() if re.match(r'\| (?!---)', line)])
+    assert html.count('<table>') == html.count('role="region"') == html.count('tabindex="0"') - 3
+    labels = re.findall('role="region" aria-label="(.*?)"', html)
+    assert len({*labels}) == len(labels) and 'U-Net on synthetic_pets, 64x64 pixels: All measures' in labels
     assert '<meta name="viewport"' in html and 'prefers-color-scheme' in html
 
 
@@ -176,15 +181,31 @@ def test_unwritable_output_is_found_before_the_work(tmp_path, monkeypatch):
         report.write([str(make_run(tmp_path, 'a'))], tmp_path / 'file', main.make_task)
 
 
-def test_reference_stands_beside_ours_and_speed_is_total(tmp_path):
+def test_reference_stands_beside_ours(tmp_path):
     report.write([str(make_run(tmp_path, 'a', 0.8912))], tmp_path / 'out', main.make_task)
     text = (tmp_path / 'out' / 'report.md').read_text()
     (row,) = (row for row in cells_of(text, 'a') if 'MP+TR+CE' in row)
     assert row == ['a', 'MP+TR+CE', '89.12', '89.83', '0.200', '0.15', '0.300', '0.33']
     assert len(cells_of(text, '–')) == 3  # The reference's other variants.
-    (row,) = (row for row in cells_of(text, 'a') if '8.0' in row)
-    assert row == ['a', '8.0', '0.3', '0.9']  # 9 steps of 16 images at 8 images a second; 54 seconds in all.
     assert 'Nothing can be concluded' in text
+
+
+def test_size_device_and_seconds_of_each_run_are_listed(tmp_path):
+    one, four = (
+        {'device': name, 'devices': count, 'processes': 1, 'jax': '0.10.2', 'parameters': 12345}
+        for name, count in (('2 cores, a CPU', 1), ('TPU v5e', 4))
+    )
+    folders = [
+        make_run(tmp_path, 'a_seed0', machine=one),
+        make_run(tmp_path, 'a_seed1', seed=1, machine=four),
+        make_run(tmp_path, 'old', loss='dice'),
+    ]
+    lines = report.speed(runs.entries(read(*folders)))
+    # 9 steps of 16 images at 8 images a second; 54 seconds in all.
+    assert [row for name in ('a&#95;seed&#42;', 'a_seed&#42;', 'old') for row in cells_of('\n'.join(lines), name)] == [
+        ['a_seed&#42;', '12,345', '2 cores, a CPU or 4 x TPU v5e', '8.0 ± 0.0', '18 ± 0', '54 ± 0'],
+        ['old', '–', '–', '8.0', '18', '54'],
+    ]
 
 
 @pytest.mark.parametrize('name', ['synthetic_pets', 'oxford_iiit_pet'])

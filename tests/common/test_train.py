@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common import evaluate, progress, train
+from common import cpu, evaluate, progress, train
 from common import workdir as workdir_lib
 from common.data import batches
 from common.errors import Diverged, UserError
@@ -333,6 +333,19 @@ def test_validation_split_is_evaluated_at_the_end_too(config, tmp_path):
     lines = [(line['step'], line['split']) for line in read_metrics(tmp_path) if line['split'] != 'train']
     assert lines == [(4, 'validation'), (9, 'validation'), (9, 'test')]
     assert results['split'] == 'test'
+
+
+def test_device_and_number_of_parameters_are_recorded(straight_run, growing_task):
+    workdir, results = straight_run
+    params = initial_of(growing_task)[0]['params']
+    assert json.loads((workdir / 'run.json').read_text()) == {
+        'device': cpu.name(),
+        'devices': 4,
+        'processes': 1,
+        'jax': jax.__version__,
+        'parameters': sum(x.size for x in jax.tree.leaves(params)),
+    }
+    assert not {'device', 'parameters'} & {*results}
 
 
 def test_speed_and_progress_line_leave_compilation_out(growing_task, tmp_path, monkeypatch):

@@ -322,7 +322,7 @@ def test_importance_bound_is_that_of_burda_et_al(config):
     assert float(sums['iw_bound']) == pytest.approx(expected.sum(), rel=1e-4)
 
 
-def test_run_leaves_the_classifier_alone_and_its_workdir_is_enough(config, vae_runs, tmp_path):
+def test_run_leaves_the_classifier_alone_and_its_workdir_is_enough(config, vae_runs, tmp_path, capsys):
     workdir = tmp_path / 'run'
     task = VAETask(config)
     with workdir_lib.locked(workdir):
@@ -332,6 +332,10 @@ def test_run_leaves_the_classifier_alone_and_its_workdir_is_enough(config, vae_r
     with train.StopRequest() as stop:
         run = train.Run(task, workdir, stop)
         results = run.go()
+    shown = '  '.join(
+        f'{name} {results[name]:.4g}' for name in ('total', 'reconstruction', 'kl', 'swap_accuracy/judge')
+    )
+    assert f'step {results["step"]}  test: {shown}\n' in capsys.readouterr().err
     for name in ('classifier', 'judge'):
         copy, original = (
             {

@@ -141,7 +141,7 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def summarize(self, sums: Arrays) -> dict[str, float]:
-        """Metrics from sums over any number of batches, of `loss` or of `eval_step`, as Python floats; one is named 'loss'."""
+        """Metrics, as Python floats, from the sums of `loss` or of `eval_step`; one of them is named 'loss'."""
 
     def figures(self, variables: Variables, examples: Arrays, keys: Keys) -> dict[str, np.ndarray]:
         """Pictures of `figure_examples` test examples, by name: uint8 `[height, width, 3]`."""

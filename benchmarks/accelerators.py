@@ -130,7 +130,7 @@ class Row(NamedTuple):
     program: str
     layers: str = 'ours'  # Or 'plain': `nn.ConvTranspose` in place of `TransposedConv`; all else is Flax's there.
     dtype: str = 'bfloat16'
-    batch: int = 0  # Of all devices; 0 for that of the configuration.
+    batch: int = 0  # Global; 0: as configured.
 
     @property
     def name(self) -> str:

@@ -112,7 +112,7 @@ def loop_speed(folder: pathlib.Path, run: str, options: list[str]) -> float:
     if process.returncode:
         raise UserError(f'training failed: {error}')
     speeds = [line['images_per_second'] for line in read_metrics(folder / run) if line['split'] == 'train']
-    return statistics.harmonic_mean(speeds[1:])  # Of equal windows; the first one includes compilation.
+    return statistics.harmonic_mean(speeds[1:])  # Equal windows; the first one includes compilation.
 
 
 def last_line(process: subprocess.Popen) -> str:

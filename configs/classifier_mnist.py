@@ -37,7 +37,7 @@ def get_config(variant: str = '') -> ConfigDict:
                 'manual_dir': '',
                 'image_size': 28,
                 'validation_examples': 0,
-                'test_share': 0.2,  # Of a folder without a test part, held out for testing.
+                'test_share': 0.2,  # Share held out for testing, for a folder without a test part.
                 'classes': tuple('0123456789'),
                 'mean': (0.1307,),
                 'std': (0.3081,),

@@ -26,7 +26,7 @@ def get_config(variant: str = '') -> ConfigDict:
             'eval_batch_size': 64,
             'dtype': 'float32',  # Or bfloat16, which is faster on GPU and TPU.
             'loss': 'cross_entropy',  # Or 'dice'.
-            'class_weights': '',  # Of cross-entropy: 'balanced', or a number for each class, '1,1,3'; '' for 1 each.
+            'class_weights': '',  # For cross-entropy: 'balanced', or a number for each class, '1,1,3'; '' for 1 each.
             'init_from': '',  # A work directory whose averaged weights training starts from.
             'checkpoint': {
                 'best': '',  # The metric by which the best state is kept, 'mean_iou' or '-loss'; '' keeps the last.
@@ -40,11 +40,11 @@ def get_config(variant: str = '') -> ConfigDict:
                 'manual_dir': '',  # A folder of archives fetched by hand.
                 'image_size': 240,
                 'validation_examples': 0,  # Held out of the end of the training split.
-                'test_share': 0.2,  # Of a folder without a test part, held out for testing.
+                'test_share': 0.2,  # Share held out for testing, for a folder without a test part.
                 'classes': ('pet', 'background', 'border'),
-                'mask_values': ('1', '2', '3'),  # Of the classes, in the masks: numbers, or colours like '#ff0000'.
+                'mask_values': ('1', '2', '3'),  # The classes' values in masks: numbers, or colours like '#ff0000'.
                 'ignore_values': (),  # Values of pixels that count in no loss and no metric.
-                'colors': ('#e67828', '#2d5a96', '#faf0c8'),  # Of the classes, in pictures.
+                'colors': ('#e67828', '#2d5a96', '#faf0c8'),  # The colours of the classes in pictures.
                 'mean': (0.45, 0.45, 0.45),  # Images in [0, 1] are standardised by mean and std.
                 'std': (0.27, 0.27, 0.27),
             },

@@ -33,7 +33,7 @@ def get_config(variant: str = '') -> ConfigDict:
             'wrong_label_rate': 0.1,  # Share of training images that get one of the other labels.
             'label_weight': 100.0,  # Weight of the frozen classifier's NLL of the given label.
             'swap_weight': 100.0,  # Weight of the NLL of a second, always wrong label; 0 disables it.
-            'cycle_weight': 0.0,  # Of the NLL of the original as the swap of its swap.
+            'cycle_weight': 0.0,  # Weight of the NLL of the original given the swap of its swap.
             'adversaries': {  # Weights of the VAE's losses against networks that are trained with it.
                 'latent': 0.0,  # One predicts the label from mu without its embedding.
                 'swap': 0.0,  # One tells swaps to a label from reconstructions of images that have it.
@@ -55,7 +55,7 @@ def get_config(variant: str = '') -> ConfigDict:
                 'manual_dir': '',
                 'image_size': 28,
                 'validation_examples': 0,
-                'test_share': 0.2,  # Of a folder without a test part, held out for testing.
+                'test_share': 0.2,  # Share held out for testing, for a folder without a test part.
                 'classes': tuple('0123456789'),
                 'mean': (0.1307,),
                 'std': (0.3081,),

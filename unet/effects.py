@@ -51,7 +51,7 @@ class Fit(NamedTuple):
     terms: np.ndarray  # [runs, parameters]
     inverse: np.ndarray  # [parameters, runs], the pseudo-inverse of `terms`.
     values: np.ndarray  # [runs, measures]
-    variance: np.ndarray  # Of the noise, [measures]; NaN without degrees of freedom.
+    variance: np.ndarray  # Noise variance, [measures]; NaN without degrees of freedom.
     freedom: int
     blocks: bool
 

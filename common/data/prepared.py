@@ -80,7 +80,7 @@ def prepared_builder(config: Any) -> tfds.core.DatasetBuilder:
         raise UserError(
             f'preparing {config.name} needs TensorFlow ({error}): pip install tensorflow-cpu; or {advice}'
         ) from error
-    except Exception as error:  # TFDS lets through whatever its downloader and the file system raise.
+    except Exception as error:  # The downloader and the file system raise many types.
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f'{config.name} is not in {builder.data_path} and could not be prepared ({reason[:200]}); {advice}'

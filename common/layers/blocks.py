@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from common.layers import cpu
 
-MOMENTUM = 0.9  # Of the running statistics; evaluation averages them further (optimizer.ema_decay).
+MOMENTUM = 0.9  # For running statistics; evaluation averages them further (optimizer.ema_decay).
 
 
 class Mode(NamedTuple):

@@ -19,7 +19,7 @@ from common.parallel import Devices
 from common.progress import progress_bar
 from common.serving import photos
 
-REFUSED_NAMES = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR)  # Of one file; others may be written.
+REFUSED_NAMES = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR)  # Errors of one file; others may work.
 BATCH = 8  # Photos are held at their own size, which may be large.
 
 

@@ -79,7 +79,9 @@ def test_programs_for_accelerators_are_those_of_plain_layers(name):
     def operations(function, platform):
         program = jax.jit(functools.partial(value_and_gradients, function)).trace(*(draw(*shape) for shape in shapes))
         found = re.findall(r'= "?stablehlo\.(\w+)', program.lower(lowering_platforms=(platform,)).as_text())
-        return Counter(name for name in found if name not in ('case', 'constant', 'broadcast_in_dim'))  # Of the choice.
+        return Counter(
+            name for name in found if name not in ('case', 'constant', 'broadcast_in_dim')
+        )  # Part of the choice.
 
     assert operations(layer, 'tpu') == operations(plain, 'tpu')
     assert operations(layer, 'cuda') == operations(plain, 'cuda')

@@ -152,7 +152,7 @@ def test_what_is_no_finished_run_is_left_out_in_a_line_each(tmp_path, capsys):
     (foreign / 'config.json').write_text('{"task": "poetry"}')
     (odd / 'results.json').write_text('[1, 2]')
     stored = json.loads((old / 'config.json').read_text())
-    stored['model']['depth'] = 3  # Of another version.
+    stored['model']['depth'] = 3  # Another version wrote it.
     (old / 'config.json').write_text(json.dumps(stored))
     (tmp_path / 'notes.txt').write_text('hello')
     assert [run.name for run in read(*sorted(tmp_path.iterdir()))] == ['good']

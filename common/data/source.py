@@ -86,7 +86,7 @@ class DataSet:
             raise UserError(
                 f'{self.title} has no examples in split {split!r} (it has '
                 f'{", ".join(f"{len(part)} in {name!r}" for name, part in self.parts.items()) or "none"}); '
-                'check data.dir and data.validation_examples'
+                'check data.dir, data.test_share and data.validation_examples'
             )
         return dataclasses.replace(
             stored,

@@ -2,6 +2,7 @@
 
 import json
 
+from flax import traverse_util
 import jax
 import numpy as np
 import pytest
@@ -54,6 +55,16 @@ def test_layers_of_other_shapes_are_drawn_anew_and_named(config, source, capsys)
         np.testing.assert_array_equal(head[name], values)
     assert all((leaf == 0.25).all() for leaf in jax.tree.leaves(found))
     assert capsys.readouterr().err.rstrip().endswith('drawn anew: Dense_0')
+
+
+def test_layer_is_taken_as_a_whole_or_not_at_all(config, source):
+    """With another width below, biases of the way up fit where their kernels do not."""
+    task = make_tiny_task(filled(config, {'model.multipliers': [1, 3]}))
+    found = traverse_util.flatten_dict(dict(init_from.from_run(task, initial_of(task)[0], source)), sep='/')
+    taken = {name: bool((value == 0.25).all()) for name, value in found.items()}
+    layers = {init_from.layer(name) for name in taken}
+    assert {taken[name] for name in taken} == {True, False}
+    assert all(len({taken[name] for name in taken if init_from.layer(name) == layer}) == 1 for layer in layers)
 
 
 def test_run_of_which_no_layer_fits_is_refused(config, source):

@@ -1,12 +1,15 @@
 """Own photos and masks in folders."""
 
 import json
+import os
 
 import numpy as np
 from PIL import Image
 import pytest
 
 from common.config import filled
+from common.data import folders as common_folders
+from common.data.source import Fault
 from common.errors import UserError
 from configs import unet_folder
 from main import make_task
@@ -281,3 +284,21 @@ def test_unpacked_archives_of_the_pets_are_taken_as_they_are(config, own):
     (own / 'images' / 'Pug_3.jpg').unlink()
     with pytest.raises(UserError, match='Pug_3.jpg: it is missing'):
         data.load(known(config).data, 'train')
+
+
+def test_state_of_files_changes_with_each_of_them(own):
+    paths = [own / name for name in 'ab']
+    for path in paths:
+        path.write_text('one')
+    before = common_folders.state(paths)
+    assert common_folders.state(paths) == before != common_folders.state(paths[:1])
+    paths[0].write_text('two')  # Of the same size.
+    os.utime(paths[0], ns=(0, before[0][2] + 1))
+    assert common_folders.state(paths) != before
+
+
+def test_stored_mask_of_another_size_is_a_fault():
+    """As a data set of TFDS may have it."""
+    example = {'image': np.zeros((8, 12, 3), np.uint8), 'segmentation_mask': disc(8, 12)[..., None]}
+    with pytest.raises(Fault, match='its mask is 8x12 pixels, the picture 12x8'):
+        data.decode_example(example, size=8, values=('0', '1'), ignored=())

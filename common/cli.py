@@ -99,9 +99,7 @@ def parse(argv: list[str]) -> None:
     except UserError:
         raise
     except OSError as error:
-        raise UserError(
-            f'{error.filename or "the file in --config"} cannot be read; name one of configs/*.py'
-        ) from error
+        raise UserError('the file in --config cannot be read; name one of configs/*.py by its path') from error
     except (AttributeError, KeyError) as error:  # A locked ConfigDict names only the key.
         said = str(error)
         if 'get_config' in said:

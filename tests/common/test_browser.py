@@ -296,7 +296,11 @@ def test_report_scrolls_by_keyboard(browser, width, tmp_path):
                 break
         assert region.evaluate('element => getComputedStyle(element).outlineStyle') == 'solid'
         page.keyboard.press('ArrowRight')
-        page.wait_for_function('document.activeElement.scrollLeft > 0')
+        for _ in range(100):  # The page forbids the scripts that `wait_for_function` needs.
+            if region.evaluate('element => element.scrollLeft') > 0:
+                break
+            page.wait_for_timeout(50)
+        assert region.evaluate('element => element.scrollLeft') > 0
         assert page.get_by_role('group', name='Curves').get_attribute('tabindex') == '0'
 
 

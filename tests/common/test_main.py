@@ -102,7 +102,7 @@ def other_run(tmp_path):
         ([CONFIG, '--config.batch_size=6'], 'choose a multiple of 4'),
         ([CONFIG, '--config.loss=mse'], "loss is 'mse'; choose one of"),
         ([CONFIG, '--config.data.name=no_such_pets'], 'no_such_pets'),
-        ([f'--config={ROOT}/configs/none.py', '--config.seed=1'], 'configs/none.py cannot be read'),
+        ([f'--config={ROOT}/configs/none.py', '--config.seed=1'], 'the file in --config cannot be read'),
         ([f'--config={ROOT}/configs/unet_mp_tr_ce.py:tiny'], 'tiny'),
         (['--mode=sing'], 'sing'),
         (['--typo=1'], 'typo'),

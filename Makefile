@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo lint test soak bench accelerators clean
+.PHONY: demo lint test soak notebook bench accelerators clean
 
 demo: .venv/ready  ## Train a U-Net and a VAE on synthetic data and evaluate their checkpoints.
 	$(BIN)/python main.py --config=configs/unet_mp_tr_ce.py:demo
@@ -21,6 +21,9 @@ test: lint  ## Lint, and the whole test suite.
 
 soak: .venv/ready-dev  ## Fifty kills, some while a checkpoint is written; memory over a thousand steps.
 	KILLS=50 $(BIN)/python -m pytest -q -s -m "soak or not soak" tests/common/test_kill.py tests/common/test_memory.py
+
+notebook: .venv-notebook/ready  ## Execute docs/quickstart.ipynb where other versions of JAX and NumPy are installed.
+	.venv-notebook/bin/jupyter-execute docs/quickstart.ipynb --timeout=3600
 
 bench: .venv/ready-bench  ## Compare the speed with PyTorch, after a check that both compute the same.
 	$(BIN)/python -m pytest -q benchmarks
@@ -44,6 +47,11 @@ clean:  ## Remove the demo's runs.
 
 .venv/ready-bench: .venv/ready benchmarks/requirements.txt
 	$(BIN)/pip install --quiet -r benchmarks/requirements.txt
+	touch $@
+
+.venv-notebook/ready: requirements-notebook.txt
+	$(PYTHON) -m venv .venv-notebook
+	.venv-notebook/bin/pip install --quiet -r requirements-notebook.txt
 	touch $@
 
 .venv-accelerators/ready: requirements.txt benchmarks/requirements-accelerators.txt

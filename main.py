@@ -1,7 +1,7 @@
 """Command line: trains, evaluates, sweeps, reports, predicts, exports, serves.
 
-    python main.py --config=configs/unet_mp_tr_ce.py
-    python main.py --mode=eval --workdir=runs/unet_mp_tr_ce
+python main.py --config=configs/unet_mp_tr_ce.py
+python main.py --mode=eval --workdir=runs/unet_mp_tr_ce
 """
 
 import glob
@@ -18,11 +18,10 @@ from common import cli, cpu
 from common.config import checked, jsonable
 from common.errors import check_choice
 
-TASKS = {'unet': ('unet.task', 'SegmentationTask'), 'vae': ('vae.task', 'VAETask'),
-         'classifier': ('vae.classifier', 'ClassifierTask')}
+TASKS = {'unet': 'unet.task.SegmentationTask', 'vae': 'vae.task.VAETask', 'classifier': 'vae.classifier.ClassifierTask'}
 
-CONFIG = config_flags.DEFINE_config_file('config', None, 'Configuration file, e.g. configs/unet_mp_tr_ce.py; '
-                                         'its values are flags too: --config.seed=1', lock_config=True)
+CONFIG_HELP = 'Configuration file, e.g. configs/unet_mp_tr_ce.py; its values are flags too: --config.seed=1'
+CONFIG = config_flags.DEFINE_config_file('config', None, CONFIG_HELP, lock_config=True)
 MODE = flags.DEFINE_enum('mode', 'train', 'train eval data sweep report predict export serve'.split(), 'What to do.')
 WORKDIR = flags.DEFINE_string('workdir', '', "Where the run lives; by default runs/<the configuration's name>.")
 RUNS = flags.DEFINE_string('runs', 'runs/*', 'Work directories to report on.')
@@ -36,6 +35,7 @@ DISTRIBUTED = flags.DEFINE_string('distributed', '', 'To be one of several proce
 def main() -> None:
     from common import evaluate, parallel, sweep, train, workdir  # After the flags: importing JAX takes a second.
     from common.report import dataset, report
+
     mode, output = MODE.value, cli.local_path(OUTPUT.value or MODE.value, '--output')
     with parallel.joined(DISTRIBUTED.value):
         if mode == 'report':
@@ -66,6 +66,7 @@ def main() -> None:
 def use(folder: pathlib.Path, output: pathlib.Path) -> None:
     """Predicts with, exports or serves the model that was trained in `folder`."""
     from common.serving import export, predict, serve
+
     predictor = predict.load(folder, make_task)
     if MODE.value == 'predict':
         count = predict.predict_files(predictor, INPUT.value, output, LABELS.value)
@@ -79,7 +80,7 @@ def use(folder: pathlib.Path, output: pathlib.Path) -> None:
 def make_task(config):
     """The task that a configuration names. Raises UserError where a value does not fit."""
     check_choice('task', config.get('task'), TASKS)
-    module, name = TASKS[config.task]
+    module, _, name = TASKS[config.task].rpartition('.')
     task = getattr(importlib.import_module(module), name)
     return task(checked(config, task.defaults()))
 

@@ -78,18 +78,27 @@ class Target(NamedTuple):
         if self.platform == 'tpu':
             described = topologies.get_topology_desc(platform='tpu', topology_name=self.topology)
         else:
-            described = topologies.get_topology_desc(platform='cuda', topology_name='', target_config=H100,
-                                                     topology=self.topology)
-        return described.devices[:self.count]
+            described = topologies.get_topology_desc(
+                platform='cuda', topology_name='', target_config=H100, topology=self.topology
+            )
+        return described.devices[: self.count]
 
 
-TARGETS = {'v5e_1': Target('tpu', 'v5e:2x2', 1, 16), 'v5e_2x2': Target('tpu', 'v5e:2x2', 4, 16),
-           'v5e_4x4': Target('tpu', 'v5e:4x4', 16, 16), 'v6e_1': Target('tpu', 'v6e:2x2', 1, 32),
-           'h100_1': Target('cuda', '1x1x1', 1, 80), 'h100_8': Target('cuda', '1x1x8', 8, 80)}
-WORKS = {'unet_mp_tr': (unet_mp_tr_ce,), 'unet_strconv_ups': (unet_strconv_ups_dice,),
-         'vae_mnist': (vae_mnist, classifier_mnist, judge_mnist),
-         'vae_cifar10': (vae_cifar10, classifier_cifar10, judge_cifar10),
-         'classifier_cifar10': (classifier_cifar10,)}  # The configurations; for a VAE also those of its classifiers.
+TARGETS = {
+    'v5e_1': Target('tpu', 'v5e:2x2', 1, 16),
+    'v5e_2x2': Target('tpu', 'v5e:2x2', 4, 16),
+    'v5e_4x4': Target('tpu', 'v5e:4x4', 16, 16),
+    'v6e_1': Target('tpu', 'v6e:2x2', 1, 32),
+    'h100_1': Target('cuda', '1x1x1', 1, 80),
+    'h100_8': Target('cuda', '1x1x8', 8, 80),
+}
+WORKS = {
+    'unet_mp_tr': (unet_mp_tr_ce,),
+    'unet_strconv_ups': (unet_strconv_ups_dice,),
+    'vae_mnist': (vae_mnist, classifier_mnist, judge_mnist),
+    'vae_cifar10': (vae_cifar10, classifier_cifar10, judge_cifar10),
+    'classifier_cifar10': (classifier_cifar10,),
+}  # The configurations; for a VAE also those of its classifiers.
 
 
 class DescribedDevices(Devices):
@@ -105,7 +114,7 @@ class DescribedFeed:
 
     example: dict[str, jax.ShapeDtypeStruct]
     devices: Devices
-    size: int = 10 ** 4
+    size: int = 10**4
 
     def __call__(self, index: np.ndarray) -> dict[str, jax.ShapeDtypeStruct]:
         rows = (self.devices.count, *index.shape[:-1], index.shape[-1] // self.devices.count)
@@ -121,7 +130,7 @@ class Row(NamedTuple):
     program: str
     layers: str = 'ours'  # Or 'plain': `nn.ConvTranspose` in place of `TransposedConv`; all else is Flax's there.
     dtype: str = 'bfloat16'
-    batch: int = 0  # Of all devices; 0 for that of the configuration.
+    batch: int = 0  # Global; 0: as configured.
 
     @property
     def name(self) -> str:
@@ -149,7 +158,8 @@ class Programs:
 
     def step(self, count: int = 1):
         return self.trainer.compiled(self.trainer.stage(0)).lower(
-            self.state, self.constants, self.batches(count), self.trainer.root)
+            self.state, self.constants, self.batches(count), self.trainer.root
+        )
 
     def steps(self):
         return self.step(10)
@@ -158,7 +168,8 @@ class Programs:
         def gradient(state, constants, batch, root):
             loss = functools.partial(self.task.loss, stage=self.trainer.stage(0))
             grads, (batch_stats, sums) = jax.grad(loss, has_aux=True)(
-                state.params, state.batch_stats, constants, batch, Keys(root, state.step))
+                state.params, state.batch_stats, constants, batch, Keys(root, state.step)
+            )
             return self.devices.mean(grads), batch_stats, self.devices.sum(sums)
 
         mapped = self.devices.map(gradient, in_axes=(None, None, 0, None))
@@ -174,8 +185,12 @@ class Programs:
 
     def predict(self):
         names = ('image', 'label') if self.task.takes_labels else ('image',)
-        inputs = self.devices.placed([jax.ShapeDtypeStruct((
-            self.config.eval_batch_size, *self.example[name].shape), self.example[name].dtype) for name in names])
+        inputs = self.devices.placed(
+            [
+                jax.ShapeDtypeStruct((self.config.eval_batch_size, *self.example[name].shape), self.example[name].dtype)
+                for name in names
+            ]
+        )
         return jax.jit(self.task.predict).lower(self.state.average, *inputs)
 
 
@@ -183,10 +198,14 @@ def example_of(config) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes and types of the arrays of one example of a configuration's data set."""
     size = config.data.image_size
     if config.task == 'unet':
-        return {'image': jax.ShapeDtypeStruct((size, size, 3), jnp.uint8),
-                'labels': jax.ShapeDtypeStruct((size, size), jnp.uint8)}
-    return {'image': jax.ShapeDtypeStruct((size, size, len(config.data.mean)), jnp.uint8),
-            'label': jax.ShapeDtypeStruct((), jnp.int32)}
+        return {
+            'image': jax.ShapeDtypeStruct((size, size, 3), jnp.uint8),
+            'labels': jax.ShapeDtypeStruct((size, size), jnp.uint8),
+        }
+    return {
+        'image': jax.ShapeDtypeStruct((size, size, len(config.data.mean)), jnp.uint8),
+        'label': jax.ShapeDtypeStruct((), jnp.int32),
+    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,20 +247,28 @@ def flax_transposed_conv(features: int, dtype=jnp.float32) -> nn.Module:
 def figures(compiled) -> dict[str, Any]:
     """What a compiled program needs, on each device; bytes, operations and cycles on a TPU alone."""
     memory, cost, text = compiled.memory_analysis(), compiled.cost_analysis() or {}, compiled.as_text()
-    mib = 2 ** 20
-    cycles = [int(number) for number in re.findall(r'"estimated_cycles":"(\d+)"', text) if int(number) < 10 ** 15]
+    mib = 2**20
+    cycles = [int(number) for number in re.findall(r'"estimated_cycles":"(\d+)"', text) if int(number) < 10**15]
     reduced = re.findall(r'= (.*?) all-reduce(?:-start)?\(', text)
-    return {'temporary_mib': memory.temp_size_in_bytes / mib, 'argument_mib': memory.argument_size_in_bytes / mib,
-            'gigabytes': cost.get('bytes accessed', 0) / 1e9, 'gflop': cost.get('flops', 0) / 1e9,
-            'megacycles': sum(cycles) / 1e6, 'all_reduces': len(reduced),
-            'all_reduce_mib': sum(map(size_of, reduced)) / mib}
+    return {
+        'temporary_mib': memory.temp_size_in_bytes / mib,
+        'argument_mib': memory.argument_size_in_bytes / mib,
+        'gigabytes': cost.get('bytes accessed', 0) / 1e9,
+        'gflop': cost.get('flops', 0) / 1e9,
+        'megacycles': sum(cycles) / 1e6,
+        'all_reduces': len(reduced),
+        'all_reduce_mib': sum(map(size_of, reduced)) / mib,
+    }
 
 
 def size_of(shapes: str) -> int:
     """Bytes of the arrays in a type of HLO, such as '(f32[3,3]{1,0}, bf16[8]{0})'."""
     width = {'pred': 1, 's8': 1, 'u8': 1, 'bf16': 2, 'f16': 2, 's32': 4, 'u32': 4, 'f32': 4}
-    return sum(width[kind] * int(np.prod([int(n) for n in dims.split(',') if n]))
-               for kind, dims in re.findall(r'(\w+)\[([\d,]*)\]', shapes) if kind in width)
+    return sum(
+        width[kind] * int(np.prod([int(n) for n in dims.split(',') if n]))
+        for kind, dims in re.findall(r'(\w+)\[([\d,]*)\]', shapes)
+        if kind in width
+    )
 
 
 def rows() -> list[Row]:
@@ -254,16 +281,34 @@ def rows() -> list[Row]:
     found += [Row('v5e_1', 'unet_mp_tr', 'step', batch=batch) for batch in (32, 64, 128)]
     found += [Row('v5e_2x2', 'unet_mp_tr', 'step', batch=64), Row('v5e_4x4', 'unet_mp_tr', 'step', batch=256)]
     found += [Row('v6e_1', 'unet_mp_tr', 'step'), Row('v5e_1', 'unet_mp_tr', 'step', dtype='float32')]
-    found += [Row(target, work, program) for target in ('v5e_1', 'h100_1') for work in WORKS
-              for program in ('step', 'eval', 'predict')]
+    found += [
+        Row(target, work, program)
+        for target in ('v5e_1', 'h100_1')
+        for work in WORKS
+        for program in ('step', 'eval', 'predict')
+    ]
     found += [Row(target, work, 'step') for target in ('v5e_2x2', 'v5e_4x4', 'v6e_1', 'h100_8') for work in WORKS]
     return list(dict.fromkeys(found))
 
 
 def table(measured: dict[str, dict]) -> str:
     """The rows as Markdown, with ratios to the same network from plain layers where both are there."""
-    heads = ('target', 'work', 'program', 'layers', 'type', 'batch', 'megacycles', 'GB', 'GFLOP', 'memory, MiB',
-             'of the device', 'all-reduces, MiB', 'ours / plain: cycles, GB', 'compilation, CPU s')
+    heads = (
+        'target',
+        'work',
+        'program',
+        'layers',
+        'type',
+        'batch',
+        'megacycles',
+        'GB',
+        'GFLOP',
+        'memory, MiB',
+        'of the device',
+        'all-reduces, MiB',
+        'ours / plain: cycles, GB',
+        'compilation, CPU s',
+    )
     lines = [f'| {" | ".join(heads)} |', '|---' * len(heads) + '|']
     for row in filter(lambda row: row.name in measured, rows()):
         values = measured[row.name]
@@ -277,8 +322,12 @@ def table(measured: dict[str, dict]) -> str:
         cells += [f'{memory:.0f}', f'{memory / 1024 / TARGETS[row.target].gib:.2f}']
         cells += [f'{values["all_reduces"]}, {values["all_reduce_mib"]:.3g}']
         plain = measured.get(row._replace(layers='plain').name)
-        cells += [', '.join(f'{values[name] / plain[name]:.3f}' for name in ('megacycles', 'gigabytes'))
-                  if tpu and plain and 'error' not in plain else '', f'{values["cpu_seconds"]:.0f}']
+        cells += [
+            ', '.join(f'{values[name] / plain[name]:.3f}' for name in ('megacycles', 'gigabytes'))
+            if tpu and plain and 'error' not in plain
+            else '',
+            f'{values["cpu_seconds"]:.0f}',
+        ]
         lines.append(f'| {" | ".join(cells)} |')
     return '\n'.join(lines)
 

@@ -1,10 +1,10 @@
 """Compares the speed of this project with PyTorch on the same work.
 
-    python -m benchmarks.bench                                     the networks of the main table
-    python -m benchmarks.bench --work=growth                       one U-Net at growing images and batches
-    python -m benchmarks.bench --work=loop                         the training loop against the step alone
-    python -m benchmarks.bench --work=decode                       decoding of photographs of full size
-    python -m benchmarks.bench --quick                             every kind of network at a tiny size; writes nothing
+python -m benchmarks.bench                                     the networks of the main table
+python -m benchmarks.bench --work=growth                       one U-Net at growing images and batches
+python -m benchmarks.bench --work=loop                         the training loop against the step alone
+python -m benchmarks.bench --work=decode                       decoding of photographs of full size
+python -m benchmarks.bench --quick                             every kind of network at a tiny size; writes nothing
 """
 
 import itertools
@@ -24,8 +24,12 @@ SIDES = flags.DEFINE_list('sides', None, 'Ways to run PyTorch; by default all. C
 ROUNDS = flags.DEFINE_integer('rounds', 7, 'Number of rounds; each side has one turn per round.', lower_bound=1)
 SECONDS = flags.DEFINE_float('seconds', 8.0, 'Length of each turn.', lower_bound=0.0)
 QUICK = flags.DEFINE_bool('quick', False, 'Run tiny works for a moment, as a check.')
-OUTPUT = flags.DEFINE_string('output', 'docs', 'Folder for speed.json (speed_some_sides.json with --sides), '
-                             'speed_growth.json, speed_loop.json and speed_decode.json.')
+OUTPUT = flags.DEFINE_string(
+    'output',
+    'docs',
+    'Folder for speed.json (speed_some_sides.json with --sides), '
+    'speed_growth.json, speed_loop.json and speed_decode.json.',
+)
 
 
 def main() -> None:
@@ -82,7 +86,7 @@ def chosen(accelerator: bool) -> list[works.Work]:
     found = [work for work in works.models(accelerator) + works.growth() if WORK.value in work.name]
     if not found:
         names = ', '.join(work.name for work in works.models(accelerator) + works.growth())
-        raise UserError(f"--work={WORK.value} matches no work; choose from models, growth, loop, decode, {names}")
+        raise UserError(f'--work={WORK.value} matches no work; choose from models, growth, loop, decode, {names}')
     return list({work.name: work for work in found}.values())
 
 
@@ -95,6 +99,7 @@ def file_of(work: works.Work, accelerator: bool) -> str:
 
 def write(name: str, rows: list[dict]) -> None:
     """Writes the rows over earlier ones of the same work, device and type; does nothing with --quick."""
+
     def key(row):
         return row['work'], row['device'], row['dtype']
 

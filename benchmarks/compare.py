@@ -45,8 +45,10 @@ def probe(dtypes: list[str] | None) -> Machine:
         here, there = ours('describe'), theirs('describe')
         accelerator = here['backend'] != 'cpu'
         if accelerator != (there['backend'] != 'cpu'):
-            raise UserError(f'JAX runs on {here["backend"]} and PyTorch on {there["backend"]}; install both for '
-                            'one device, or set JAX_PLATFORMS=cpu and CUDA_VISIBLE_DEVICES= to compare on CPU')
+            raise UserError(
+                f'JAX runs on {here["backend"]} and PyTorch on {there["backend"]}; install both for '
+                'one device, or set JAX_PLATFORMS=cpu and CUDA_VISIBLE_DEVICES= to compare on CPU'
+            )
         dtypes = dtypes or (['float32', 'bfloat16'] if accelerator else ['float32'])
         ceilings = {dtype: max(side('ceiling', dtype) for side in (ours, theirs)) for dtype in dtypes}
     versions = {'commit': commit(), 'jax': here['jax'], 'torch': there['torch']}
@@ -73,8 +75,12 @@ def both_modes(work: works.Work, machine: Machine, rounds: int, seconds: float) 
         train = take_turns(work, 'train', sides, dropped, rounds, seconds)
         memory = {name: side('peak_memory') for name, side in sides.items()}
         evaluation = take_turns(work, 'eval', sides, dropped, rounds, seconds)
-    common = {'device': machine.device, 'dtype': work.config.dtype, 'versions': machine.versions,
-              'ceiling_gflops': machine.ceilings[work.config.dtype]}
+    common = {
+        'device': machine.device,
+        'dtype': work.config.dtype,
+        'versions': machine.versions,
+        'ceiling_gflops': machine.ceilings[work.config.dtype],
+    }
     return [train | {'first_step_seconds': first_steps, 'peak_mib': memory} | common, evaluation | common]
 
 
@@ -120,19 +126,22 @@ def check(found: list[float], expected: list[float], tolerance: float) -> None:
     """Raises UserError unless loss and gradient norm of the first step agree."""
     for what, there, here in zip(('loss', 'gradient norm'), found, expected, strict=True):
         if not abs(there - here) <= tolerance * abs(here):
-            raise UserError(f'the {what} of the first step is {here:.6g} in JAX and {there:.6g} in PyTorch; '
-                            'they do not compute the same function')
+            raise UserError(
+                f'the {what} of the first step is {here:.6g} in JAX and {there:.6g} in PyTorch; '
+                'they do not compute the same function'
+            )
 
 
-def take_turns(work: works.Work, mode: str, sides: dict[str, Side], dropped: dict[str, str], rounds: int,
-               seconds: float) -> dict[str, Any]:
+def take_turns(
+    work: works.Work, mode: str, sides: dict[str, Side], dropped: dict[str, str], rounds: int, seconds: float
+) -> dict[str, Any]:
     """Times one mode. Every other round runs in reverse order, so that no side always follows the same one.
 
     If a way to run PyTorch fails, it is moved from `sides` to `dropped`. Raises UserError if ours or eager fails.
     """
     speeds = {name: [] for name in sides}
     for turn in range(rounds):
-        for name in list(sides)[::-1 if turn % 2 else 1]:
+        for name in list(sides)[:: -1 if turn % 2 else 1]:
             try:
                 speeds[name].append(sides[name]('speed', mode, seconds))
             except UserError as error:
@@ -143,11 +152,21 @@ def take_turns(work: works.Work, mode: str, sides: dict[str, Side], dropped: dic
                 del speeds[name]
     medians = {name: statistics.median(values) for name, values in speeds.items()}
     best = max((name for name in sides if name != 'ours'), key=medians.get)
-    row = {'work': f'{work.name}_{mode}', 'ours': medians['ours'], 'torch_eager': medians['eager'],
-           'torch_best': medians[best], 'torch_best_is': best}
+    row = {
+        'work': f'{work.name}_{mode}',
+        'ours': medians['ours'],
+        'torch_eager': medians['eager'],
+        'torch_best': medians[best],
+        'torch_best_is': best,
+    }
     for against, name in (('eager', 'eager'), ('best', best)):
         ratios = [here / there for here, there in zip(speeds['ours'], speeds[name], strict=True)]
-        row |= {f'ratio_to_{against}': statistics.median(ratios),
-                f'ratio_to_{against}_range': [min(ratios), max(ratios)]}
-    return row | {'gflop_per_image': sides['eager']('gflop', mode), 'images_per_second': speeds,
-                  'dropped': dict(dropped)}
+        row |= {
+            f'ratio_to_{against}': statistics.median(ratios),
+            f'ratio_to_{against}_range': [min(ratios), max(ratios)],
+        }
+    return row | {
+        'gflop_per_image': sides['eager']('gflop', mode),
+        'images_per_second': speeds,
+        'dropped': dict(dropped),
+    }

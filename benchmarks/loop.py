@@ -35,11 +35,15 @@ def measure(rounds: int, seconds: float, quick: bool) -> dict[str, Any]:
     work.config.steps_per_dispatch = 1 if here['backend'] == 'cpu' else LOG_EVERY
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        options = [f'--config.model.width={width}', f'--config.data.image_size={size}',
-                   '--config.data.name=synthetic_pets',
-                   f'--config.batch_size={BATCH}', '--config.eval_every_epochs=0',
-                   f'--config.optimizer.name={work.config.optimizer.name}',
-                   f'--config.steps_per_dispatch={work.config.steps_per_dispatch}']
+        options = [
+            f'--config.model.width={width}',
+            f'--config.data.image_size={size}',
+            '--config.data.name=synthetic_pets',
+            f'--config.batch_size={BATCH}',
+            '--config.eval_every_epochs=0',
+            f'--config.optimizer.name={work.config.optimizer.name}',
+            f'--config.steps_per_dispatch={work.config.steps_per_dispatch}',
+        ]
         first_line = f'--config.log_every_steps={work.config.steps_per_dispatch}'
         starts = [start(folder, f'start_{i}', [*options, first_line], with_cache=i > 1) for i in range(4)]
         bare, whole = [], []
@@ -49,22 +53,39 @@ def measure(rounds: int, seconds: float, quick: bool) -> dict[str, Any]:
                 whole.append(loop_speed(folder, f'run_{i}', [*options, f'--config.num_epochs={epochs}']))
                 bare.append(statistics.harmonic_mean([before, ours('speed', 'train', seconds)]))
     ratios = [loop / step for loop, step in zip(whole, bare, strict=True)]
-    return {'work': f'{work.name}_loop', 'device': here['device'], 'dtype': work.config.dtype,
-            'versions': {'commit': commit(), 'jax': here['jax']},
-            'bare_step': statistics.median(bare), 'loop': statistics.median(whole),
-            'ratio': statistics.median(ratios), 'ratio_range': [min(ratios), max(ratios)],
-            'first_start_seconds': starts[0], 'second_start_seconds': starts[1], 'compiled_start_seconds': starts[3]}
+    return {
+        'work': f'{work.name}_loop',
+        'device': here['device'],
+        'dtype': work.config.dtype,
+        'versions': {'commit': commit(), 'jax': here['jax']},
+        'bare_step': statistics.median(bare),
+        'loop': statistics.median(whole),
+        'ratio': statistics.median(ratios),
+        'ratio_range': [min(ratios), max(ratios)],
+        'first_start_seconds': starts[0],
+        'second_start_seconds': starts[1],
+        'compiled_start_seconds': starts[3],
+    }
 
 
 def launch(folder: pathlib.Path, run: str, options: list[str], with_cache: bool = False) -> subprocess.Popen:
     """Starts a run in `folder`/`run`."""
     command = [sys.executable, 'main.py', '--config=configs/unet_mp_tr_ce.py', f'--workdir={folder / run}']
     one_device = os.environ.get('CUDA_VISIBLE_DEVICES', '0').partition(',')[0]
-    settings = {'XDG_CACHE_HOME': str(folder / 'cache'), 'CUDA_VISIBLE_DEVICES': one_device,
-                'JAX_COMPILATION_CACHE_DIR': str(folder / 'compiled'),
-                'JAX_ENABLE_COMPILATION_CACHE': str(with_cache).lower()}
-    return subprocess.Popen(command + options, cwd=ROOT, env=os.environ | settings, stdout=subprocess.DEVNULL,
-                            stderr=subprocess.PIPE, text=True)
+    settings = {
+        'XDG_CACHE_HOME': str(folder / 'cache'),
+        'CUDA_VISIBLE_DEVICES': one_device,
+        'JAX_COMPILATION_CACHE_DIR': str(folder / 'compiled'),
+        'JAX_ENABLE_COMPILATION_CACHE': str(with_cache).lower(),
+    }
+    return subprocess.Popen(
+        command + options,
+        cwd=ROOT,
+        env=os.environ | settings,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def start(folder: pathlib.Path, run: str, options: list[str], with_cache: bool) -> float:
@@ -85,12 +106,13 @@ def start(folder: pathlib.Path, run: str, options: list[str], with_cache: bool) 
 def loop_speed(folder: pathlib.Path, run: str, options: list[str]) -> float:
     """Images a second of a run, without its start and evaluation."""
     from common.writers import read_metrics
+
     process = launch(folder, run, [*options, f'--config.log_every_steps={LOG_EVERY}'])
     error = last_line(process)
     if process.returncode:
         raise UserError(f'training failed: {error}')
     speeds = [line['images_per_second'] for line in read_metrics(folder / run) if line['split'] == 'train']
-    return statistics.harmonic_mean(speeds[1:])  # Of equal windows; the first one includes compilation.
+    return statistics.harmonic_mean(speeds[1:])  # Equal windows; the first one includes compilation.
 
 
 def last_line(process: subprocess.Popen) -> str:

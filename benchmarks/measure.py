@@ -1,9 +1,6 @@
 """Timing and memory, the same code for both sides."""
 
 from collections.abc import Callable
-import os
-import pathlib
-import platform
 import resource
 import sys
 import time
@@ -36,19 +33,10 @@ def ceiling(product: Callable[[], object], size: int) -> float:
         start = time.perf_counter()
         product()
         seconds.append(time.perf_counter() - start)
-    return 2 * size ** 3 / min(seconds) / 1e9
-
-
-def cpu_name() -> str:
-    """The number of cores, the processor and its vector instructions, as far as the system reports them."""
-    path = pathlib.Path('/proc/cpuinfo')
-    lines = path.read_text().splitlines() if path.exists() else []
-    names = [line.partition(': ')[2] for line in lines if line.startswith('model name')]
-    vectors = [name for name, flag in (('AVX-512', 'avx512f'), ('AVX2', 'avx2')) if f' {flag} ' in ' '.join(lines)]
-    return ', '.join([f'{os.cpu_count()} cores', names[0] if names else platform.processor(), *vectors[:1]])
+    return 2 * size**3 / min(seconds) / 1e9
 
 
 def peak_memory() -> float:
     """Peak memory of this process in MiB."""
     unit = 1 if sys.platform == 'darwin' else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2 ** 20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

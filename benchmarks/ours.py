@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import measure, works
+from common import cpu
 from common.data import batches
 from common.data.images import standardize
 from common.evaluate import Evaluation
@@ -54,8 +55,11 @@ class VAE(vae_task.VAETask):
     def inputs(self) -> tuple[jax.Array, jax.Array, jax.Array]:
         """An image, a label and noise of the shapes that the model takes."""
         size, channels = self.config.data.image_size, len(self.config.data.mean)
-        return (jnp.zeros((1, size, size, channels)), jnp.zeros((1, 1), jnp.int32),
-                jnp.zeros((1, self.config.model.latent)))
+        return (
+            jnp.zeros((1, size, size, channels)),
+            jnp.zeros((1, 1), jnp.int32),
+            jnp.zeros((1, self.config.model.latent)),
+        )
 
 
 class Device:
@@ -63,7 +67,7 @@ class Device:
 
     def describe(self) -> dict[str, Any]:
         device = jax.devices()[0]
-        name = measure.cpu_name() if device.platform == 'cpu' else device.device_kind
+        name = cpu.name() if device.platform == 'cpu' else device.device_kind
         return {'backend': device.platform, 'device': name, 'jax': jax.__version__}
 
     def ceiling(self, dtype: str) -> float:
@@ -123,13 +127,14 @@ class Ours:
         """Images a second in mode 'train' or 'eval'."""
         count = (self.work.config.steps_per_dispatch or default_dispatch()) if mode == 'train' else 1
         step = functools.partial(self.train_step, count) if mode == 'train' else self.eval_step
-        return measure.speed(step, lambda: jax.block_until_ready(self.unread),
-                             count * self.work.config.batch_size, seconds)
+        return measure.speed(
+            step, lambda: jax.block_until_ready(self.unread), count * self.work.config.batch_size, seconds
+        )
 
     def peak_memory(self) -> float:
         """Peak memory in MiB: that of the device if it is known, else that of the process."""
         stats = self.trainer.devices.devices[0].memory_stats()
-        return stats['peak_bytes_in_use'] / 2 ** 20 if stats else measure.peak_memory()
+        return stats['peak_bytes_in_use'] / 2**20 if stats else measure.peak_memory()
 
     def first_batch(self) -> dict[str, np.ndarray]:
         """The examples of the first step; for a VAE also their `given` labels and `noise`."""
@@ -170,8 +175,11 @@ def in_order(network, variables) -> tuple[works.Layers, dict[str, np.ndarray]]:
 
     with nn.intercept_methods(record):
         jax.eval_shape(network, variables)
-    layers = [own_arrays(variables['params'], path) | own_arrays(variables.get('batch_stats', {}), path)
-              for path in paths if path]
+    layers = [
+        own_arrays(variables['params'], path) | own_arrays(variables.get('batch_stats', {}), path)
+        for path in paths
+        if path
+    ]
     return [layer for layer in layers if layer], own_arrays(variables['params'], ())
 
 

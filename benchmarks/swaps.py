@@ -15,8 +15,15 @@ HELD_OUT = ('--config.data.validation_examples=5000', '--config.eval_every_epoch
 CLASSIFIERS = {
     'judge': ('judge_cifar10', '--config.model.width=24', '--config.num_epochs=3'),
     'noised': ('classifier_cifar10', '--config.model.width=16', '--config.num_epochs=10'),
-    'robust': ('classifier_cifar10', '--config.model.width=16', '--config.num_epochs=5', '--config.augment.attack=1.0',
-               '--config.augment.noise=0.0', '--config.augment.cut_out=0.0', '--config.label_smoothing=0.0'),
+    'robust': (
+        'classifier_cifar10',
+        '--config.model.width=16',
+        '--config.num_epochs=5',
+        '--config.augment.attack=1.0',
+        '--config.augment.noise=0.0',
+        '--config.augment.cut_out=0.0',
+        '--config.label_smoothing=0.0',
+    ),
 }
 VAE = ('vae_cifar10', '--config.model.width=16', '--config.num_epochs=2', f'--config.judge_workdir={FOLDER / "judge"}')
 ROBUST = (f'--config.classifier_workdir={FOLDER / "robust"}', '--config.show.noise=0.0')
@@ -32,9 +39,10 @@ TRIALS = {
 def commands() -> list[list[str]]:
     """All runs in their order, and the report."""
     runs = CLASSIFIERS | {name: (*VAE, *flags) for name, flags in TRIALS.items()}
-    return [[f'--config=configs/{config}.py', *HELD_OUT, *flags, f'--workdir={FOLDER / name}']
-            for name, (config, *flags) in runs.items()] + [
-                ['--mode=report', f'--runs={FOLDER}/vae_*', f'--output={FOLDER}/report']]
+    return [
+        [f'--config=configs/{config}.py', *HELD_OUT, *flags, f'--workdir={FOLDER / name}']
+        for name, (config, *flags) in runs.items()
+    ] + [['--mode=report', f'--runs={FOLDER}/vae_*', f'--output={FOLDER}/report']]
 
 
 def main() -> None:

@@ -6,13 +6,22 @@ import statistics
 
 def speed(rows: list[dict]) -> str:
     """Images a second, and the ratios to PyTorch."""
-    header = ('work', 'type', 'ours, images/s', 'PyTorch eager', 'PyTorch best', 'ours / eager',
-              'ours / best')
-    return table(header, [(
-        row['work'], row['dtype'], f'{row["ours"]:.4g}', f'{row["torch_eager"]:.4g}',
-        f'{row["torch_best"]:.4g} ({row["torch_best_is"]})', ratio(row, 'ratio_to_eager'),
-        ratio(row, 'ratio_to_best'))
-        for row in rows])
+    header = ('work', 'type', 'ours, images/s', 'PyTorch eager', 'PyTorch best', 'ours / eager', 'ours / best')
+    return table(
+        header,
+        [
+            (
+                row['work'],
+                row['dtype'],
+                f'{row["ours"]:.4g}',
+                f'{row["torch_eager"]:.4g}',
+                f'{row["torch_best"]:.4g} ({row["torch_best_is"]})',
+                ratio(row, 'ratio_to_eager'),
+                ratio(row, 'ratio_to_best'),
+            )
+            for row in rows
+        ],
+    )
 
 
 def ratio(row: dict, name: str = 'ratio', digits: int = 2) -> str:
@@ -33,33 +42,62 @@ def side(row: dict, name: str) -> str:
     if name not in row['images_per_second']:
         return ''
     rate = statistics.median(row['images_per_second'][name]) * row['gflop_per_image']
-    started = (f', {row["peak_mib"][name]:.0f}, {row["first_step_seconds"][name]:.1f} s' if 'peak_mib' in row else '')
+    started = f', {row["peak_mib"][name]:.0f}, {row["first_step_seconds"][name]:.1f} s' if 'peak_mib' in row else ''
     return f'{rate:.0f} ({rate / row["ceiling_gflops"]:.0%}){started}'
 
 
 def growth(rows: list[dict]) -> str:
     """Cost of an image, and GFLOP/s: if these are constant, cost is linear in images and pixels."""
     header = ('work', 'type', 'ours, ms an image', 'ours, GFLOP/s', 'ours / faster of the sides')
-    return table(header, [(
-        row['work'], row['dtype'], f'{1e3 / row["ours"]:.3g}', f'{row["ours"] * row["gflop_per_image"]:.4g}',
-        ratio(row, 'ratio_to_best')) for row in rows])
+    return table(
+        header,
+        [
+            (
+                row['work'],
+                row['dtype'],
+                f'{1e3 / row["ours"]:.3g}',
+                f'{row["ours"] * row["gflop_per_image"]:.4g}',
+                ratio(row, 'ratio_to_best'),
+            )
+            for row in rows
+        ],
+    )
 
 
 def loop(rows: list[dict]) -> str:
     """The whole loop compared with the bare step, and three starts."""
-    header = ('work', 'bare step, images/s', 'whole loop, images/s', 'loop / bare step', 'first start, s',
-              'second start, s', 'with JAX\'s cache, s')
-    return table(header, [(
-        row['work'], f'{row["bare_step"]:.4g}', f'{row["loop"]:.4g}', ratio(row, digits=3),
-        f'{row["first_start_seconds"]:.1f}', f'{row["second_start_seconds"]:.1f}',
-        f'{row["compiled_start_seconds"]:.1f}') for row in rows])
+    header = (
+        'work',
+        'bare step, images/s',
+        'whole loop, images/s',
+        'loop / bare step',
+        'first start, s',
+        'second start, s',
+        "with JAX's cache, s",
+    )
+    return table(
+        header,
+        [
+            (
+                row['work'],
+                f'{row["bare_step"]:.4g}',
+                f'{row["loop"]:.4g}',
+                ratio(row, digits=3),
+                f'{row["first_start_seconds"]:.1f}',
+                f'{row["second_start_seconds"]:.1f}',
+                f'{row["compiled_start_seconds"]:.1f}',
+            )
+            for row in rows
+        ],
+    )
 
 
 def decode(rows: list[dict]) -> str:
     """Photographs a second, with all cores and with one thread."""
     header = ('work', 'all cores, images/s', 'one thread, images/s', 'all cores / one thread')
-    return table(header, [(row['work'], f'{row["all_cores"]:.4g}', f'{row["one_thread"]:.4g}',
-                           ratio(row)) for row in rows])
+    return table(
+        header, [(row['work'], f'{row["all_cores"]:.4g}', f'{row["one_thread"]:.4g}', ratio(row)) for row in rows]
+    )
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

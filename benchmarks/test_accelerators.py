@@ -18,7 +18,7 @@ def test_programs_are_lowered_from_shapes(program):
 
 def test_compiled_program_has_figures():
     found = figures(Programs(Row('v5e_1', 'vae_mnist', 'predict')).predict().compile())
-    assert found['temporary_mib'] > 0 and found['argument_mib'] > 250 * 28 * 28 / 2 ** 20 and found['all_reduces'] == 0
+    assert found['temporary_mib'] > 0 and found['argument_mib'] > 250 * 28 * 28 / 2**20 and found['all_reduces'] == 0
 
 
 def test_size_of_an_all_reduce_is_that_of_all_its_arrays():
@@ -26,9 +26,19 @@ def test_size_of_an_all_reduce_is_that_of_all_its_arrays():
 
 
 def test_table_has_ratios_to_plain_layers():
-    values = {'temporary_mib': 512.0, 'argument_mib': 512.0, 'gigabytes': 3.0, 'gflop': 1.0, 'megacycles': 8.0,
-              'all_reduces': 2, 'all_reduce_mib': 0.5, 'cpu_seconds': 70.0}
+    values = {
+        'temporary_mib': 512.0,
+        'argument_mib': 512.0,
+        'gigabytes': 3.0,
+        'gflop': 1.0,
+        'megacycles': 8.0,
+        'all_reduces': 2,
+        'all_reduce_mib': 0.5,
+        'cpu_seconds': 70.0,
+    }
     ours, plain = (Row('v5e_1', 'unet_mp_tr', 'gradient', layers) for layers in ('ours', 'plain'))
     lines = table({ours.name: values, plain.name: values | {'megacycles': 10.0, 'gigabytes': 4.0}}).splitlines()
-    assert lines[2] == ('| v5e_1 | unet_mp_tr | gradient | ours | bfloat16 | configured | 8 | 3 | 1 | 1024 | 0.06 | '
-                        '2, 0.5 | 0.800, 0.750 | 70 |')
+    assert lines[2] == (
+        '| v5e_1 | unet_mp_tr | gradient | ours | bfloat16 | configured | 8 | 3 | 1 | 1024 | 0.06 | '
+        '2, 0.5 | 0.800, 0.750 | 70 |'
+    )

@@ -23,7 +23,9 @@ from vae.classifier import standardize
 OUTPUTS, GRADIENTS = 1e-4, 1e-3  # Relative to the largest output; relative norm of a gradient.
 VARIANTS = (unet_mp_tr_ce, unet_mp_tr_dice, unet_strconv_tr_ce, unet_strconv_ups_dice)
 WORKS = [works.unet(4, 4, 16, variant, (1, 2, 4)) for variant in VARIANTS] + [
-    works.vae_on_mnist(8), works.vae_on_cifar10(4, 8)]
+    works.vae_on_mnist(8),
+    works.vae_on_cifar10(4, 8),
+]
 NAMES = [variant.__name__.split('.')[1] for variant in VARIANTS] + ['vae_mnist', 'vae_cifar10']
 
 
@@ -57,8 +59,9 @@ def our_outputs(ours, batch, train):
     def outputs(variables, batch):
         if ours.work.classifier:
             images = standardize(batch['image'] / 255.0, task.config.data)
-            (_, mean, _), _ = task.model(train).apply(variables, images, batch['given'][None], batch['noise'],
-                                                      mutable=['batch_stats'])
+            (_, mean, _), _ = task.model(train).apply(
+                variables, images, batch['given'][None], batch['noise'], mutable=['batch_stats']
+            )
             return mean[0]
         images, _ = task.augment(batch, None, None)
         return task.model.apply(variables, images, train=train, mutable=['batch_stats'])[0]
@@ -73,11 +76,11 @@ def our_gradients(ours, batch):
     def gradients(variables, constants, batch, root):
         loss = functools.partial(task.loss, stage=trainer.stage(0))
         (value, (statistics, _)), grads = jax.value_and_grad(loss, has_aux=True)(
-            variables['params'], variables['batch_stats'], constants, batch, Keys(root, 0))
+            variables['params'], variables['batch_stats'], constants, batch, Keys(root, 0)
+        )
         return value, statistics, grads
 
-    return trainer.devices.map(gradients, (None, None, 0, None))(
-        ours.initial, ours.constants, batch, trainer.root)
+    return trainer.devices.map(gradients, (None, None, 0, None))(ours.initial, ours.constants, batch, trainer.root)
 
 
 @pytest.mark.parametrize('train', [False, True], ids=['evaluation', 'training'])

@@ -42,8 +42,11 @@ class Device:
     """The device of PyTorch."""
 
     def describe(self) -> dict[str, Any]:
-        return {'backend': device().type, 'torch': torch.__version__,
-                'candidates': [*CANDIDATES, *(CUDA_CANDIDATES if device().type == 'cuda' else ())]}
+        return {
+            'backend': device().type,
+            'torch': torch.__version__,
+            'candidates': [*CANDIDATES, *(CUDA_CANDIDATES if device().type == 'cuda' else ())],
+        }
 
     def ceiling(self, dtype: str) -> float:
         """GFLOP/s of a large matrix product."""
@@ -77,8 +80,10 @@ class Theirs:
         objective.to(self.device, memory_format=self.format).train()
         self.arrays = {name: self.tensor(value) for name, value in reference.arrays.items()}
         parameters = [*objective.network.parameters()]
-        groups = [{'params': [p for p in parameters if p.ndim > 1], 'weight_decay': options.weight_decay},
-                  {'params': [p for p in parameters if p.ndim <= 1], 'weight_decay': 0.0}]
+        groups = [
+            {'params': [p for p in parameters if p.ndim > 1], 'weight_decay': options.weight_decay},
+            {'params': [p for p in parameters if p.ndim <= 1], 'weight_decay': 0.0},
+        ]
         self.optimizer = torch.optim.AdamW(groups, lr=options.learning_rate, fused=self.way.fused or None)
         self.average = [value.detach().clone() for value in self.averaged()]
         self.compiled = torch.compile(objective, mode=self.way.compile) if self.way.compile else objective
@@ -149,8 +154,7 @@ class Theirs:
 
     def peak_memory(self) -> float:
         """Peak memory in MiB: that of the device on CUDA, else that of the process."""
-        return (torch.cuda.max_memory_allocated() / 2 ** 20 if self.device.type == 'cuda' else
-                measure.peak_memory())
+        return torch.cuda.max_memory_allocated() / 2**20 if self.device.type == 'cuda' else measure.peak_memory()
 
 
 def device() -> torch.device:

@@ -57,8 +57,7 @@ def standardize(mean: Sequence[float], std: Sequence[float], white: float = 255)
     return Affine([1 / (white * s) for s in std], [-m / s for m, s in zip(mean, std, strict=True)])
 
 
-def load(network: nn.Module, layers: list[dict[str, np.ndarray]], others: dict[str, np.ndarray],
-         inputs: tuple) -> None:
+def load(network: nn.Module, layers: list[dict[str, np.ndarray]], others: dict[str, np.ndarray], inputs: tuple) -> None:
     """Copies our weights and statistics into a network; layers are matched by the order in which they run.
 
     Args:
@@ -69,8 +68,9 @@ def load(network: nn.Module, layers: list[dict[str, np.ndarray]], others: dict[s
         ValueError: layers, shapes or numbers of parameters do not match.
     """
     targets = [(network, others)]
-    targets += [(layer, converted(layer, values)) for layer, values in zip(
-        in_order(network, inputs), layers, strict=True)]
+    targets += [
+        (layer, converted(layer, values)) for layer, values in zip(in_order(network, inputs), layers, strict=True)
+    ]
     count = 0
     for layer, values in targets:
         for name, value in values.items():
@@ -86,8 +86,11 @@ def load(network: nn.Module, layers: list[dict[str, np.ndarray]], others: dict[s
 def in_order(network: nn.Module, inputs: tuple) -> list[nn.Module]:
     """The layers below the root with parameters of their own, in the order in which they run."""
     ran, mode = [], network.training
-    handles = [layer.register_forward_hook(lambda layer, *_: ran.append(layer)) for layer in network.modules()
-               if layer is not network and [*layer.parameters(recurse=False)]]
+    handles = [
+        layer.register_forward_hook(lambda layer, *_: ran.append(layer))
+        for layer in network.modules()
+        if layer is not network and [*layer.parameters(recurse=False)]
+    ]
     with torch.no_grad():
         network.eval()(*inputs)
     network.train(mode)
@@ -112,6 +115,8 @@ def converted(layer: nn.Module, values: dict[str, np.ndarray]) -> dict[str, np.n
         weight = weight.transpose(3, 2, 0, 1)
     values = {'weight': weight} | {name: value for name, value in values.items() if name == 'bias'}
     if isinstance(layer, BlockConv):  # [4, F, ...] to [F, 4, ...].
-        values = {name: value.reshape(4, -1, *value.shape[1:]).swapaxes(0, 1).reshape(value.shape)
-                  for name, value in values.items()}
+        values = {
+            name: value.reshape(4, -1, *value.shape[1:]).swapaxes(0, 1).reshape(value.shape)
+            for name, value in values.items()
+        }
     return values

@@ -15,31 +15,58 @@ MIN_LOG_SCALE = -6.0
 def small_encoder(channels: int, width: int) -> nn.Sequential:
     half, most = width // 2, 3 * width // 4
     return nn.Sequential(
-        ConvNormRelu(channels, half), ConvNormRelu(half, most), nn.MaxPool2d(2),
-        ConvNormRelu(most, width), ConvNormRelu(width, width), nn.MaxPool2d(2), ConvNormRelu(width, width))
+        ConvNormRelu(channels, half),
+        ConvNormRelu(half, most),
+        nn.MaxPool2d(2),
+        ConvNormRelu(most, width),
+        ConvNormRelu(width, width),
+        nn.MaxPool2d(2),
+        ConvNormRelu(width, width),
+    )
 
 
 def small_decoder(channels: int, width: int, size: int, latent: int) -> nn.Sequential:
     half, most = width // 2, 3 * width // 4
     return nn.Sequential(
-        ToMap(latent, size // 4, width), ConvNormRelu(width, width), TransposedConv(width, width),
-        ConvNormRelu(width, width), ConvNormRelu(width, width), TransposedConv(width, most),
-        ConvNormRelu(most, most), ConvNormRelu(most, half), ToLogits(half, channels))
+        ToMap(latent, size // 4, width),
+        ConvNormRelu(width, width),
+        TransposedConv(width, width),
+        ConvNormRelu(width, width),
+        ConvNormRelu(width, width),
+        TransposedConv(width, most),
+        ConvNormRelu(most, most),
+        ConvNormRelu(most, half),
+        ToLogits(half, channels),
+    )
 
 
 def resnet9(channels: int, width: int) -> nn.Sequential:
     return nn.Sequential(
-        ConvNormRelu(channels, width), ConvNormRelu(width, 2 * width), nn.MaxPool2d(2), Residual(2 * width),
-        ConvNormRelu(2 * width, 4 * width), nn.MaxPool2d(2),
-        ConvNormRelu(4 * width, 8 * width), nn.MaxPool2d(2), Residual(8 * width))
+        ConvNormRelu(channels, width),
+        ConvNormRelu(width, 2 * width),
+        nn.MaxPool2d(2),
+        Residual(2 * width),
+        ConvNormRelu(2 * width, 4 * width),
+        nn.MaxPool2d(2),
+        ConvNormRelu(4 * width, 8 * width),
+        nn.MaxPool2d(2),
+        Residual(8 * width),
+    )
 
 
 def resnet9_decoder(channels: int, width: int, size: int, latent: int) -> nn.Sequential:
     return nn.Sequential(
-        ToMap(latent, size // 8, 8 * width), Residual(8 * width),
-        TransposedConv(8 * width, 4 * width), ConvNormRelu(4 * width, 4 * width),
-        TransposedConv(4 * width, 2 * width), ConvNormRelu(2 * width, 2 * width), Residual(2 * width),
-        TransposedConv(2 * width, width), ConvNormRelu(width, width), ToLogits(width, channels))
+        ToMap(latent, size // 8, 8 * width),
+        Residual(8 * width),
+        TransposedConv(8 * width, 4 * width),
+        ConvNormRelu(4 * width, 4 * width),
+        TransposedConv(4 * width, 2 * width),
+        ConvNormRelu(2 * width, 2 * width),
+        Residual(2 * width),
+        TransposedConv(2 * width, width),
+        ConvNormRelu(width, width),
+        ToLogits(width, channels),
+    )
 
 
 class Residual(nn.Module):
@@ -149,8 +176,11 @@ class Objective(nn.Module):
 
     def example_inputs(self, size: int) -> tuple[torch.Tensor, ...]:
         """Inputs of the right shapes and types."""
-        return (torch.zeros(1, len(self.config.data.mean), size, size), torch.zeros(1, dtype=torch.long),
-                torch.zeros(1, self.config.model.latent))
+        return (
+            torch.zeros(1, len(self.config.data.mean), size, size),
+            torch.zeros(1, dtype=torch.long),
+            torch.zeros(1, self.config.model.latent),
+        )
 
     def draw(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The batch with `given` labels, some of them wrong, and `noise`."""

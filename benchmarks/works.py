@@ -64,7 +64,7 @@ def vae_on_cifar10(width: int, batch: int) -> Work:
 
 def bare(config: ConfigDict, batch: int) -> ConfigDict:
     """The configuration without augmentation, without an end, and with AdamW, so that both sides do the same work."""
-    config.update({'num_epochs': 10 ** 6, 'batch_size': batch, 'eval_batch_size': batch})
+    config.update({'num_epochs': 10**6, 'batch_size': batch, 'eval_batch_size': batch})
     config.augment.flip = False
     # PyTorch's Muon does not support convolutions.
     config.optimizer.update({'name': 'adamw', 'learning_rate': 1e-3, 'schedule': 'constant', 'warmup_fraction': 0.0})
@@ -88,8 +88,13 @@ def in_dtype(work: Work, dtype: str) -> Work:
 
 def models(accelerator: bool) -> list[Work]:
     """The works of the main table. On a CPU the CIFAR-10 VAE is narrower; its full width takes minutes there."""
-    return [unet(16, 16, 128), unet(32, 16, 128), vae_on_mnist(32), vae_on_mnist(128),
-            vae_on_cifar10(64 if accelerator else 16, 128)]
+    return [
+        unet(16, 16, 128),
+        unet(32, 16, 128),
+        vae_on_mnist(32),
+        vae_on_mnist(128),
+        vae_on_cifar10(64 if accelerator else 16, 128),
+    ]
 
 
 def growth() -> list[Work]:

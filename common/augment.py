@@ -33,8 +33,9 @@ class Sampling(NamedTuple):
     col_step: jax.Array
 
 
-def random_sampling(key: jax.Array, *, input_size: int, output_size: int, flip: bool, scale: float,
-                    aspect: float, shift: float) -> Sampling:
+def random_sampling(
+    key: jax.Array, *, input_size: int, output_size: int, flip: bool, scale: float, aspect: float, shift: float
+) -> Sampling:
     """Draws a flip, a zoom, an aspect ratio and a shift.
 
     Args:
@@ -53,8 +54,12 @@ def random_sampling(key: jax.Array, *, input_size: int, output_size: int, flip: 
     offsets = jnp.arange(output_size) - 0.5 * (output_size - 1)
     centre = 0.5 * (input_size - 1)
     mirror = jnp.where(flip & jax.random.bernoulli(flip_key), -1.0, 1.0)
-    return Sampling(reflect(centre + down + row_step * offsets, input_size),
-                    reflect(centre + across + mirror * col_step * offsets, input_size), row_step, col_step)
+    return Sampling(
+        reflect(centre + down + row_step * offsets, input_size),
+        reflect(centre + across + mirror * col_step * offsets, input_size),
+        row_step,
+        col_step,
+    )
 
 
 def reflect(position: jax.Array, size: int) -> jax.Array:
@@ -84,11 +89,11 @@ def triangle_weights(positions: jax.Array, step: jax.Array, size: int) -> jax.Ar
     return weights / jnp.sum(weights, axis=1, keepdims=True)
 
 
-def random_color(key: jax.Array, image: jax.Array, *, brightness: float, contrast: float,
-                 saturation: float) -> jax.Array:
+def random_color(
+    key: jax.Array, image: jax.Array, *, brightness: float, contrast: float, saturation: float
+) -> jax.Array:
     """Changes the colours of `[H, W, 3]` in `[0, 1]`; each strength is the largest relative change, 0 for none."""
-    b, c, s = 1 + jnp.array([brightness, contrast, saturation]) * jax.random.uniform(
-        key, (3,), minval=-1, maxval=1)
+    b, c, s = 1 + jnp.array([brightness, contrast, saturation]) * jax.random.uniform(key, (3,), minval=-1, maxval=1)
     grey = jnp.mean(image, axis=-1, keepdims=True)
     mean = jnp.mean(grey)  # A change of saturation keeps this mean.
     return jnp.clip(b * (mean + c * (grey + s * (image - grey) - mean)), 0, 1)

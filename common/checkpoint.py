@@ -13,8 +13,10 @@ from common.errors import UserError
 from common.parallel import Devices
 from common.task import Task, Variables
 
-OTHER_VERSION = ('the checkpoints in {} are of another version of this program, or not of its config.json; use the '
-                 'version that wrote them')
+OTHER_VERSION = (
+    'the checkpoints in {} are of another version of this program, or not of its config.json; use the '
+    'version that wrote them'
+)
 KEEP = 2  # Checkpoints: if the last one is damaged, there is an older one.
 
 
@@ -45,9 +47,13 @@ class Checkpoints:
         if step != self.latest_step():
             items = jax.tree.map(np.array, items)  # Orbax refuses arrays that only one process holds, as pmap returns.
             with self.writing():
-                self.manager.save(step, args=ocp.args.Composite(
-                    **{name: ocp.args.StandardSave(tree) for name, tree in items.items()},
-                    checksums=ocp.args.JsonSave(checksums(items))))
+                self.manager.save(
+                    step,
+                    args=ocp.args.Composite(
+                        **{name: ocp.args.StandardSave(tree) for name, tree in items.items()},
+                        checksums=ocp.args.JsonSave(checksums(items)),
+                    ),
+                )
 
     def wait(self) -> None:
         """Returns when all is written."""
@@ -62,8 +68,10 @@ class Checkpoints:
         except (OSError, ValueError) as error:
             step = last_step(self.directory.parent) or 0
             reason = ' '.join(str(error).split())[-150:]
-            raise UserError(f'a checkpoint cannot be written to {self.directory} ({reason}); make room and start '
-                            f'again to resume from step {step}') from error
+            raise UserError(
+                f'a checkpoint cannot be written to {self.directory} ({reason}); make room and start '
+                f'again to resume from step {step}'
+            ) from error
 
     def restore(self, items: dict[str, Any]) -> dict[str, Any]:
         """Reads the named trees of the latest checkpoint.
@@ -75,13 +83,19 @@ class Checkpoints:
         """
         step = self.latest_step()
         if step is None:
-            raise UserError(f'there is no checkpoint in {self.directory}; train first: '
-                            'python main.py --config=<config file> --workdir=<this work directory>')
+            raise UserError(
+                f'there is no checkpoint in {self.directory}; train first: '
+                'python main.py --config=<config file> --workdir=<this work directory>'
+            )
         self.check_kind(step, items)
         try:
-            stored = self.manager.restore(step, args=ocp.args.Composite(
-                **{name: ocp.args.StandardRestore(tree) for name, tree in items.items()},
-                checksums=ocp.args.JsonRestore()))
+            stored = self.manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    **{name: ocp.args.StandardRestore(tree) for name, tree in items.items()},
+                    checksums=ocp.args.JsonRestore(),
+                ),
+            )
             found = checksums({name: stored[name] for name in items})
         except (MemoryError, jax.errors.JaxRuntimeError):
             raise
@@ -103,22 +117,31 @@ class Checkpoints:
                 metadata = ocp.StandardCheckpointHandler().metadata(self.directory / str(step) / name)
             except Exception:  # A damaged checkpoint; reading it tells more.
                 return
-            kinds = [{jax.tree_util.keystr(path): (leaf.shape, np.dtype(leaf.dtype).name) for path, leaf
-                      in jax.tree.flatten_with_path(tree, is_leaf=lambda leaf: hasattr(leaf, 'dtype'))[0]}
-                     for tree in (getattr(metadata, 'tree', metadata), tree)]
+            kinds = [
+                {
+                    jax.tree_util.keystr(path): (leaf.shape, np.dtype(leaf.dtype).name)
+                    for path, leaf in jax.tree.flatten_with_path(tree, is_leaf=lambda leaf: hasattr(leaf, 'dtype'))[0]
+                }
+                for tree in (getattr(metadata, 'tree', metadata), tree)
+            ]
             for path in set(kinds[0]) & set(kinds[1]):
                 (old_shape, old_type), (shape, new_type) = kinds[0][path], kinds[1][path]
                 if tuple(old_shape) != tuple(shape):
                     raise UserError(OTHER_VERSION.format(self.directory))
                 if old_type != new_type:
-                    raise UserError(f'the checkpoint of step {step} in {self.directory} holds {old_type} values, and '
-                                    f'this process computes in {new_type}; set the variable JAX_ENABLE_X64 as in '
-                                    'training (1 for float64, else not at all)')
+                    raise UserError(
+                        f'the checkpoint of step {step} in {self.directory} holds {old_type} values, and '
+                        f'this process computes in {new_type}; set the variable JAX_ENABLE_X64 as in '
+                        'training (1 for float64, else not at all)'
+                    )
 
     def damaged(self, step: int, reason: str) -> UserError:
         older = [s for s in self.manager.all_steps() if s < step]
-        remedy = (f'remove {self.directory / str(step)} to go on from step {max(older)}' if older else
-                  f'there is no older one; remove {self.directory} to start again')
+        remedy = (
+            f'remove {self.directory / str(step)} to go on from step {max(older)}'
+            if older
+            else f'there is no older one; remove {self.directory} to start again'
+        )
         return UserError(f'the checkpoint of step {step} is damaged ({" ".join(reason.split())[:200]}); {remedy}')
 
 
@@ -144,5 +167,4 @@ def restore(task: Task, workdir: pathlib.Path, devices: Devices) -> tuple[Variab
 def checksums(tree) -> dict[str, int]:
     """CRC-32 of the bytes of every array, by its path in the tree."""
     leaves, _ = jax.tree.flatten_with_path(tree)
-    return {jax.tree_util.keystr(path): zlib.crc32(np.ascontiguousarray(leaf).tobytes())
-            for path, leaf in leaves}
+    return {jax.tree_util.keystr(path): zlib.crc32(np.ascontiguousarray(leaf).tobytes()) for path, leaf in leaves}

@@ -15,6 +15,8 @@ from common.errors import Diverged, Incomplete, Interrupted, PeerLost, UserError
 import configs
 
 EXIT_CODES = {Diverged: 1, UserError: 2, Incomplete: 3}
+# TensorFlow reads these when it is imported. Each hides some of what it prints then; errors are still printed.
+QUIET_TENSORFLOW = {'TF_CPP_MIN_LOG_LEVEL': '2', 'TF_ENABLE_ONEDNN_OPTS': '0'}
 
 
 def run(main: Callable[[], None], argv: list[str]) -> int:
@@ -24,8 +26,7 @@ def run(main: Callable[[], None], argv: list[str]) -> int:
         The exit code: 0, 1 if training diverged or another process was lost, 2 for a user error, 3 if
         part of the work could not be done, 128 + n after signal n.
     """
-    absl_logging.set_verbosity(absl_logging.ERROR)  # Hide the libraries' own warnings.
-    logging.getLogger('urllib3').setLevel('ERROR')  # Hide retries of downloads.
+    hide_warnings()
     try:
         parse(argv)
         main()
@@ -43,6 +44,14 @@ def run(main: Callable[[], None], argv: list[str]) -> int:
     return 0
 
 
+def hide_warnings() -> None:
+    """Hides the warnings of libraries; TensorFlow's only where the user's environment does not set them."""
+    for name, value in QUIET_TENSORFLOW.items():
+        os.environ.setdefault(name, value)
+    absl_logging.set_verbosity(absl_logging.ERROR)
+    logging.getLogger('urllib3').setLevel('ERROR')  # Retries of downloads.
+
+
 def local_path(text: str, flag: str) -> pathlib.Path:
     """A path from the command line, `~` being the home folder. Raises UserError for a bucket."""
     if '://' in text:
@@ -53,8 +62,10 @@ def local_path(text: str, flag: str) -> pathlib.Path:
 def required(config: Any) -> Any:
     """The configuration. Raises UserError for none."""
     if config is None:
-        raise UserError('say what to do: --config=configs/unet_mp_tr_ce.py trains, '
-                        '--mode=eval --workdir=runs/unet_mp_tr_ce evaluates; --help lists all flags')
+        raise UserError(
+            'say what to do: --config=configs/unet_mp_tr_ce.py trains, '
+            '--mode=eval --workdir=runs/unet_mp_tr_ce evaluates; --help lists all flags'
+        )
     return config
 
 

@@ -32,7 +32,7 @@ def checked(config: ConfigDict, defaults: ConfigDict) -> ConfigDict:
     for name in ('seed', 'eval_every_epochs', 'steps_per_dispatch', 'data.validation_examples'):
         if values[name] < 0:
             raise UserError(f'{name} is {values[name]}; it must not be negative')
-    if config.seed >= 2 ** 32:
+    if config.seed >= 2**32:
         raise UserError(f'seed is {config.seed}; it must be below 2^32')
     return config
 
@@ -42,12 +42,17 @@ def completed(config: ConfigDict, defaults: ConfigDict) -> ConfigDict:
     values, examples = flatten(config), flatten(defaults)
     unknown = sorted(set(values) - set(examples))
     if unknown:
-        raise UserError(f'the configuration has an unknown key {unknown[0]!r}: another version of the program wrote '
-                        'it, or it was changed by hand; remove the key, or use that version')
+        raise UserError(
+            f'the configuration has an unknown key {unknown[0]!r}: another version of the program wrote '
+            'it, or it was changed by hand; remove the key, or use that version'
+        )
     missing = {name: examples[name] for name in sorted(set(examples) - set(values))}
     if missing:
-        notice_once('the configuration lacks ' + ', '.join(f'{name} (now {value!r})' for name, value in missing.items())
-                    + ': taken from the defaults')
+        notice_once(
+            'the configuration lacks '
+            + ', '.join(f'{name} (now {value!r})' for name, value in missing.items())
+            + ': taken from the defaults'
+        )
     return ConfigDict(nested(missing | values))
 
 
@@ -73,8 +78,9 @@ def same_type(value: object, example: object) -> bool:
     """Whether a value has the type of an example; an integer may stand for a float. Lists hold numbers or strings."""
     if isinstance(example, list):
         kind = example[0] if example else ''
-        return isinstance(value, list) and all(same_type(element, '' if isinstance(kind, str) else 1.0)
-                                               for element in value)
+        return isinstance(value, list) and all(
+            same_type(element, '' if isinstance(kind, str) else 1.0) for element in value
+        )
     return type(value) in ({int, float} if isinstance(example, float) else {type(example)})
 
 
@@ -85,8 +91,11 @@ def differences(stored: ConfigDict, config: ConfigDict) -> list[str]:
     """
     old, new = flatten(stored), flatten(config)
     names = sorted(old | new, key=lambda name: (name not in new, name not in old, name))
-    return [f'{name} was {old.get(name)!r} and is now {new.get(name)!r}' for name in names
-            if not is_location(name) and old.get(name) != new.get(name) and not is_open(new.get(name))]
+    return [
+        f'{name} was {old.get(name)!r} and is now {new.get(name)!r}'
+        for name in names
+        if not is_location(name) and old.get(name) != new.get(name) and not is_open(new.get(name))
+    ]
 
 
 def is_open(value: object) -> bool:

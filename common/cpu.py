@@ -1,10 +1,12 @@
-"""What a CPU alone needs to be fast: flags for XLA, huge pages, cheap compilation of what runs once.
+"""What concerns CPUs alone: flags for XLA, huge pages, cheap compilation of what runs once, the processor's name.
 
 main.py calls `configure` and `restart_with_huge_pages` before JAX is used; nothing here acts on import.
 """
 
 from importlib import metadata
 import os
+import pathlib
+import platform
 import sys
 
 # XLA's convolutions run about 1.6 times faster without YNNPACK's. XLA aborts on flags that it does not know, so only
@@ -40,4 +42,14 @@ def compiler_options() -> dict[str, int]:
     The initial values of a U-Net otherwise take five times as long to compile.
     """
     import jax
+
     return {'xla_backend_optimization_level': 1} if jax.default_backend() == 'cpu' else {}
+
+
+def name() -> str:
+    """The processor, its vector instructions and the number of cores, as far as the system tells."""
+    path = pathlib.Path('/proc/cpuinfo')
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = [line.partition(': ')[2] for line in lines if line.startswith('model name')]
+    vectors = [name for name, flag in (('AVX-512', 'avx512f'), ('AVX2', 'avx2')) if f' {flag} ' in ' '.join(lines)]
+    return ', '.join([f'{os.cpu_count()} cores', names[0] if names else platform.processor(), *vectors[:1]])

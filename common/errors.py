@@ -24,8 +24,10 @@ class Interrupted(Exception):
     """Signal `signum` stopped the run, which has saved its state at `step`."""
 
     def __init__(self, step: int, signum: int):
-        super().__init__(f'stopped at step {step} by {signal.Signals(signum).name}; the state is saved: '
-                         'start the same command again to resume')
+        super().__init__(
+            f'stopped at step {step} by {signal.Signals(signum).name}; the state is saved: '
+            'start the same command again to resume'
+        )
         self.signum = signum
 
 

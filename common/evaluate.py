@@ -35,8 +35,11 @@ class Evaluation:
         self.split = 'validation' if task.config.data.validation_examples else 'test'
         self.batch_size = -(-task.config.eval_batch_size // devices.count) * devices.count
         self.root = devices.replicate(jax.random.key(task.config.seed))
-        self.compiled = functools.cache(lambda measures: devices.map(
-            functools.partial(self.run_step, measures=measures), in_axes=(None, None, 0, None)))
+        self.compiled = functools.cache(
+            lambda measures: devices.map(
+                functools.partial(self.run_step, measures=measures), in_axes=(None, None, 0, None)
+            )
+        )
 
     def step(self, split: str):
         """The compiled step for a split: metric sums of one batch over all devices, and rows `[B, ...]`."""
@@ -85,8 +88,14 @@ class Evaluation:
         train = self.metrics(variables, constants, poll, 'train')
         test = self.metrics(variables, constants, poll, 'test')
         total = batches.total_steps(self.task.config, self.feed('train').size)
-        return {**test, 'train_loss': train['loss'], 'split': 'test', 'step': step, 'finished': last == total,
-                'num_examples': self.feed('test').size}
+        return {
+            **test,
+            'train_loss': train['loss'],
+            'split': 'test',
+            'step': step,
+            'finished': last == total,
+            'num_examples': self.feed('test').size,
+        }
 
     def figures(self, variables) -> dict[str, np.ndarray]:
         """The task's pictures of a fixed set of test examples. Only the first process draws them; others return {}."""
@@ -133,7 +142,6 @@ def numbers(results: dict[str, Any]) -> dict[str, float]:
     return {name: value for name, value in results.items() if isinstance(value, float)}
 
 
-
 def other_data(stored: ConfigDict, config: ConfigDict) -> str:
     """What to call the data of `config`, as part of a file's name; '' where they are those of the stored one."""
     old, new = stored.data, config.data
@@ -162,8 +170,12 @@ def evaluate(task: Task, workdir: pathlib.Path) -> dict[str, Any]:
         evaluation = Evaluation(task, devices)
         if other:
             results = evaluation.metrics(variables, constants, lambda: None, 'test') | {
-                'split': 'test', 'step': step, 'num_examples': evaluation.feed('test').size,
-                'data': task.config.data.name, 'dir': task.config.data.dir}
+                'split': 'test',
+                'step': step,
+                'num_examples': evaluation.feed('test').size,
+                'data': task.config.data.name,
+                'dir': task.config.data.dir,
+            }
         else:
             results = evaluation.results(variables, constants, step, lambda: None, last_step(workdir) or 0)
         ending = f'_{other}' if other else ''

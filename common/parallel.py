@@ -45,12 +45,16 @@ def joined(spec: str):
         yield
     except jax.errors.JaxRuntimeError as error:
         if str(error).startswith('RESOURCE_EXHAUSTED'):
-            raise UserError('the device has too little memory for this; lower batch_size or eval_batch_size, '
-                            'data.image_size or model.width') from error
+            raise UserError(
+                'the device has too little memory for this; lower batch_size or eval_batch_size, '
+                'data.image_size or model.width'
+            ) from error
         if jax.process_count() == 1 or str(error).startswith(OWN_FAULTS):
             raise
-        raise PeerLost(f'another process of this run has gone ({" ".join(str(error).split())[:120]}); start them '
-                       f'all again to resume from the last checkpoint') from error
+        raise PeerLost(
+            f'another process of this run has gone ({" ".join(str(error).split())[:120]}); start them '
+            f'all again to resume from the last checkpoint'
+        ) from error
 
 
 def check_backend() -> None:
@@ -60,8 +64,9 @@ def check_backend() -> None:
     except (RuntimeError, AssertionError) as error:
         asked = os.environ.get('JAX_PLATFORMS') or os.environ.get('JAX_PLATFORM_NAME') or ''
         said = ' '.join(str(error).split())[:150]
-        raise UserError(f'JAX finds no device ({said}); JAX_PLATFORMS is {asked!r}: leave it '
-                        'out, or install JAX for that device') from error
+        raise UserError(
+            f'JAX finds no device ({said}); JAX_PLATFORMS is {asked!r}: leave it out, or install JAX for that device'
+        ) from error
 
 
 def join(spec: str) -> None:
@@ -69,11 +74,18 @@ def join(spec: str) -> None:
     address, *numbers = spec.split(',')
     try:
         count, number = map(int, numbers) if numbers else (None, None)
-        jax.distributed.initialize(None if spec == 'auto' else address, count, number,
-                                   heartbeat_timeout_seconds=GONE_AFTER, shutdown_timeout_seconds=GONE_AFTER)
+        jax.distributed.initialize(
+            None if spec == 'auto' else address,
+            count,
+            number,
+            heartbeat_timeout_seconds=GONE_AFTER,
+            shutdown_timeout_seconds=GONE_AFTER,
+        )
     except (ValueError, RuntimeError) as error:
-        raise UserError(f'cannot join the other processes ({" ".join(str(error).split())[:200]}); give '
-                        '--distributed=auto under a launcher, or --distributed=HOST:PORT,COUNT,ID') from error
+        raise UserError(
+            f'cannot join the other processes ({" ".join(str(error).split())[:200]}); give '
+            '--distributed=auto under a launcher, or --distributed=HOST:PORT,COUNT,ID'
+        ) from error
 
 
 def is_first() -> bool:
@@ -128,11 +140,18 @@ class Devices:
         self.replicated = NamedSharding(Mesh(np.array(self.devices), (AXIS,)), PartitionSpec())
         self.copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=self.replicated)
 
+    def description(self) -> dict[str, Any]:
+        """What and how many the devices are."""
+        device = self.devices[0]
+        name = cpu.name() if device.platform == 'cpu' else device.device_kind
+        return {'device': name, 'devices': self.count, 'processes': jax.process_count()}
+
     def check_batch(self, batch_size: int) -> None:
         """Raises UserError unless the global batch divides evenly."""
         if batch_size < 1 or batch_size % self.count:
-            raise UserError(f'batch_size {batch_size} does not divide over {self.count} devices; '
-                            f'choose a multiple of {self.count}')
+            raise UserError(
+                f'batch_size {batch_size} does not divide over {self.count} devices; choose a multiple of {self.count}'
+            )
 
     def replicate(self, tree):
         """Copies every leaf to every device.
@@ -153,8 +172,7 @@ class Devices:
 
     def map(self, fn: Callable, in_axes: tuple, out_axes=None, donate: tuple = ()) -> Callable:
         """Compiles `fn` to run on all devices at once, with collectives over `AXIS`."""
-        return jax.pmap(fn, AXIS, in_axes=in_axes, out_axes=out_axes, devices=self.devices,
-                        donate_argnums=donate)
+        return jax.pmap(fn, AXIS, in_axes=in_axes, out_axes=out_axes, devices=self.devices, donate_argnums=donate)
 
     def sum(self, tree):
         """Inside a mapped function: the sum over all devices."""

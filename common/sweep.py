@@ -41,8 +41,14 @@ def chosen(flag, axes: Axes) -> Axes:
         raise UserError(f'AXES names {key!r}, which the configuration lacks; its file lists the keys')
     for key in set(axes) & set(flag.override_values):
         check_choice(key, flat[key], [listed(value) for value in axes[key].values()])
-    return {key: {name: value for name, value in values.items()
-                  if key not in flag.override_values or listed(value) == flat[key]} for key, values in axes.items()}
+    return {
+        key: {
+            name: value
+            for name, value in values.items()
+            if key not in flag.override_values or listed(value) == flat[key]
+        }
+        for key, values in axes.items()
+    }
 
 
 def listed(value: Any) -> Any:
@@ -58,14 +64,19 @@ def cells(base: ConfigDict, axes: Axes) -> dict[str, ConfigDict]:
     found = {}
     for names in itertools.product(*reversed([*axes.values()])):
         names, config = names[::-1], base.copy_and_resolve_references()
-        config.update_from_flattened_dict({key: values[name] for (key, values), name
-                                           in zip(axes.items(), names, strict=True)})
+        config.update_from_flattened_dict(
+            {key: values[name] for (key, values), name in zip(axes.items(), names, strict=True)}
+        )
         found['_'.join(names)] = config
     return found
 
 
-def run(configs: dict[str, ConfigDict], folder: pathlib.Path, make_task: Callable[[ConfigDict], Task],
-        train: Callable[[Task, pathlib.Path], Any]) -> None:
+def run(
+    configs: dict[str, ConfigDict],
+    folder: pathlib.Path,
+    make_task: Callable[[ConfigDict], Task],
+    train: Callable[[Task, pathlib.Path], Any],
+) -> None:
     """Trains each configuration in `folder`/NAME, unless it is finished; a stopped run resumes.
 
     Raises:
@@ -89,8 +100,9 @@ def run(configs: dict[str, ConfigDict], folder: pathlib.Path, make_task: Callabl
             notice(f'{name} diverged: {error}')
             diverged.append(name)
     if diverged:
-        raise Diverged(f'{len(diverged)} of {len(configs)} runs diverged ({", ".join(diverged)}); the others '
-                       'are finished')
+        raise Diverged(
+            f'{len(diverged)} of {len(configs)} runs diverged ({", ".join(diverged)}); the others are finished'
+        )
 
 
 def finished(task: Task, workdir: pathlib.Path) -> bool:

@@ -1,7 +1,7 @@
 """The contract between a task and everything that uses one: training, evaluation, prediction, export, report, page.
 
 A task says what is particular to one kind of model. `common` calls only what is written here, and knows no task;
-main.py lists the tasks there are. Everything but `load` and `constants` is a pure function: it may be compiled.
+main.py lists the tasks there are. `init`, `loss`, `eval_step` and `predict` are compiled, so they must be pure.
 """
 
 import abc
@@ -43,15 +43,17 @@ class Task(abc.ABC):
     Attributes:
         config: the complete configuration. `__post_init__` raises UserError for values that do not fit.
         title: the name of the kind of model, for reports.
+        headline: the metrics that the terminal shows, and TensorBoard first.
         curves: the metrics to plot.
         figure_examples: how many test examples `figures` and `compare` are given.
         takes_labels: whether `predict` takes a label for each image.
-        per_example: the results of `eval_step` that are `[B, ...]`, or trees of such arrays. They are not summed:
-            `summarize` is given those of all examples, in the order of the split.
+        per_example: names of results of `eval_step` that have one row per example, `[B, ...]`, or trees of such arrays.
+            They are not summed; `summarize` gets the rows of all examples, in the order of the split.
     """
 
     config: ConfigDict
     title: ClassVar[str]
+    headline: ClassVar[tuple[str, ...]] = ('loss',)
     curves: ClassVar[tuple[str, ...]] = ('loss',)
     figure_examples: ClassVar[int] = 8
     takes_labels: ClassVar[bool] = False
@@ -60,7 +62,10 @@ class Task(abc.ABC):
     @classmethod
     @abc.abstractmethod
     def defaults(cls) -> ConfigDict:
-        """A configuration with every key that the task reads, and the value a key has where a stored one lacks it."""
+        """A configuration with every key that the task and `common` read.
+
+        A stored configuration that lacks a key gets its value from here.
+        """
 
     # Data and initial values.
 
@@ -112,26 +117,31 @@ class Task(abc.ABC):
         """The loss of a training batch.
 
         Returns:
-            The scalar to minimise (a mean over examples), and a pair: the new `batch_stats`, and metric sums, a
-            dictionary of arrays that `summarize` understands.
+            The scalar to minimise (a mean over examples), and a pair: the new `batch_stats`, equal on all devices
+            (batch normalisation takes `axis_name=AXIS`), and metric sums, a dictionary of arrays for `summarize`. The
+            loop adds these up on the device over `log_every_steps` steps: integers must not overflow, and a value
+            that is not finite ends the run.
         """
 
     # Evaluation.
 
     def measures(self, split: str) -> Hashable:
-        """What `eval_step` is to measure on a split; the step is compiled once for each value."""
+        """The argument `measures` of `eval_step` on a split, if it measures more on some splits than on others.
+
+        The step is compiled once for each value.
+        """
         return None
 
     @abc.abstractmethod
     def eval_step(self, variables: Variables, constants: Arrays, batch: Arrays, keys: Keys, measures: Any) -> Arrays:
         """Metric sums over the valid examples of a batch, in evaluation mode: numerators and counts, never means.
 
-        What `per_example` names is not a sum.
+        Results that `per_example` names are exempt: they are one row per example.
         """
 
     @abc.abstractmethod
     def summarize(self, sums: Arrays) -> dict[str, float]:
-        """Metrics from sums over any number of batches, of `loss` or of `eval_step`; one of them is named 'loss'."""
+        """Metrics, as Python floats, from the sums of `loss` or of `eval_step`; one of them is named 'loss'."""
 
     def figures(self, variables: Variables, examples: Arrays, keys: Keys) -> dict[str, np.ndarray]:
         """Pictures of `figure_examples` test examples, by name: uint8 `[height, width, 3]`."""
@@ -140,7 +150,7 @@ class Task(abc.ABC):
     # Reports. `rows` are entries of common/report/runs.py, all of this task and measured on the same examples.
 
     def report(self, rows: list[Any]) -> list[str | Picture]:
-        """What a report says of this kind of model alone: Markdown lines, and pictures that need no test data."""
+        """The part of a report that is particular to this task: Markdown lines, and pictures made without test data."""
         return []
 
     def compare(self, runs: dict[str, tuple[Any, Variables]], examples: Arrays) -> list[Picture]:

@@ -5,8 +5,6 @@ import dataclasses
 import functools
 import pathlib
 import signal
-import sys
-import time
 from typing import Any, NamedTuple
 
 from clu import parameter_overview
@@ -25,9 +23,10 @@ from common.errors import Diverged, Interrupted, UserError, notice
 from common.evaluate import Evaluation, numbers
 from common.keys import Keys
 from common.parallel import AXIS, Devices, first_before_others, is_first, keep_compiled, largest, on_first, run_once
+from common.progress import Progress
 from common.report import figures
 from common.task import Task, metrics_of
-from common.writers import Writer, progress, read_metrics
+from common.writers import Writer, read_metrics
 
 
 class TrainState(NamedTuple):
@@ -96,14 +95,20 @@ class Trainer:
         self.task, self.feed, self.devices = task, feed, devices
         self.steps = batches.total_steps(config, self.feed.size)
         if self.steps < 1:
-            raise UserError(f'{config.num_epochs} epochs of {self.feed.size} examples are less than one batch '
-                            f'of {config.batch_size}; lower batch_size or raise num_epochs')
+            raise UserError(
+                f'{config.num_epochs} epochs of {self.feed.size} examples are less than one batch '
+                f'of {config.batch_size}; lower batch_size or raise num_epochs'
+            )
         self.schedule = optimizer.schedule(config.optimizer, self.steps)
         self.optimizer = optimizer.create(config.optimizer, self.schedule)
         self.root = devices.replicate(jax.random.key(config.seed))
         # One compiled function for each stage of training.
-        self.compiled = functools.cache(lambda stage: devices.map(
-            functools.partial(self.run_steps, stage=stage), in_axes=(None, None, 0, None), donate=(0,)))
+        self.compiled = functools.cache(
+            lambda stage: devices.map(
+                functools.partial(self.run_steps, stage=stage), in_axes=(None, None, 0, None), donate=(0,)
+            )
+        )
+        self.dispatched: set[tuple[Any, int]] = set()
 
     def init(self, other_run: str = '') -> tuple[TrainState, Any]:
         """The initial state and the task's constants, not yet placed on the devices.
@@ -115,8 +120,14 @@ class Trainer:
             variables = init_from.from_run(self.task, variables, pathlib.Path(other_run).expanduser())
         constants = self.task.constants()
         params, batch_stats = variables['params'], variables.get('batch_stats', {})
-        state = TrainState(jnp.zeros((), jnp.int32), params, batch_stats, self.optimizer.init(params),
-                           {'params': params, 'batch_stats': batch_stats}, None)
+        state = TrainState(
+            jnp.zeros((), jnp.int32),
+            params,
+            batch_stats,
+            self.optimizer.init(params),
+            {'params': params, 'batch_stats': batch_stats},
+            None,
+        )
         return state._replace(sums=self.empty_sums(state, constants)), constants
 
     def empty_sums(self, state: TrainState, constants):
@@ -126,7 +137,12 @@ class Trainer:
         one = functools.partial(self.task.loss, stage=self.stage(0))
         _, (_, sums) = jax.eval_shape(
             jax.vmap(one, in_axes=(None, None, None, 0, None), axis_name=AXIS),
-            state.params, state.batch_stats, constants, batch, keys)
+            state.params,
+            state.batch_stats,
+            constants,
+            batch,
+            keys,
+        )
         sums = jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), sums)
         return {'metrics': sums, 'grad_norm': jnp.zeros(()), 'steps': jnp.zeros((), jnp.int32)}
 
@@ -134,10 +150,19 @@ class Trainer:
         """The task's stage of training at this step."""
         return self.task.stage(step / self.steps)
 
+    def is_new(self, step: int, count: int) -> bool:
+        """Whether dispatching `count` steps from `step` on will compile a program."""
+        return (self.stage(step), count) not in self.dispatched
+
     def __call__(self, state: TrainState, constants, step: int, count: int) -> tuple[TrainState, Any]:
         """Dispatches `count` steps from `step` on; `state` is donated."""
-        index = np.stack([batches.batch_indices(self.config.seed, s, self.config.batch_size, self.feed.size)
-                          for s in range(step, step + count)])
+        self.dispatched.add((self.stage(step), count))
+        index = np.stack(
+            [
+                batches.batch_indices(self.config.seed, s, self.config.batch_size, self.feed.size)
+                for s in range(step, step + count)
+            ]
+        )
         return self.compiled(self.stage(step))(state, constants, self.feed(index), self.root)
 
     def run_steps(self, state: TrainState, constants, batches, root, *, stage):
@@ -153,17 +178,20 @@ class Trainer:
         """One step of gradient descent on this device's share of the batch."""
         loss = functools.partial(self.task.loss, stage=stage)
         (_, (batch_stats, sums)), grads = jax.value_and_grad(loss, has_aux=True)(
-            state.params, state.batch_stats, constants, batch, Keys(root, state.step))
+            state.params, state.batch_stats, constants, batch, Keys(root, state.step)
+        )
         grads = self.devices.mean(grads)
         sums = {'metrics': self.devices.sum(sums), 'grad_norm': optax.tree.norm(grads), 'steps': jnp.int32(1)}
         updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        average = optimizer.update_average(state.average, {'params': params, 'batch_stats': batch_stats},
-                                           state.step, self.config.optimizer.ema_decay)
+        average = optimizer.update_average(
+            state.average, {'params': params, 'batch_stats': batch_stats}, state.step, self.config.optimizer.ema_decay
+        )
         carry = state.step % self.config.log_every_steps != 0
         before = state._replace(step=state.step + 1, sums=jax.tree.map(lambda x: x * carry, state.sums))
-        after = TrainState(before.step, params, batch_stats, opt_state, average,
-                           jax.tree.map(jnp.add, before.sums, sums))
+        after = TrainState(
+            before.step, params, batch_stats, opt_state, average, jax.tree.map(jnp.add, before.sums, sums)
+        )
         if not self.config.optimizer.skip_nonfinite:
             return after
         finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(sums)]))
@@ -178,7 +206,7 @@ class Plan:
         ends = [epoch * examples // config.batch_size for epoch in range(1, config.num_epochs + 1)]
         every = config.eval_every_epochs
         self.save = set(ends)
-        self.evaluate = set(ends[every - 1::every] if every else []) - {steps}  # The final evaluation is separate.
+        self.evaluate = set(ends[every - 1 :: every] if every else []) - {steps}  # The final evaluation is separate.
         self.log = set(range(config.log_every_steps, steps + 1, config.log_every_steps))
         changes = {step for step in range(1, steps) if stage(step) != stage(step - 1)}
         self.stops = sorted(self.save | self.evaluate | self.log | changes)
@@ -222,23 +250,30 @@ class Run:
             self.state = from_items(self.checkpoints.restore(to_items(self.state)))
         self.step = int(self.state.step)
 
-        self.writer = Writer(workdir, self.step)
+        self.writer = Writer(task, workdir, self.step)
         self.best = None
         if config.checkpoint.best:
             self.best = best_lib.Best(workdir, config.checkpoint.best, read_metrics(workdir))
             self.best.check_name(self.evaluation.names(self.state.average, self.constants))
         if self.step < self.trainer.steps:
-            on_first(lambda: (workdir / workdir_lib.RESULTS).unlink(missing_ok=True))
+            on_first(self.begin)
         if not self.step:
             self.writer.start(config_lib.flatten(config), parameter_table(state.params))
-        batch = config.batch_size
-        self.bar = progress(self.trainer.steps * batch, self.step * batch)
+        self.progress = Progress(self.trainer.steps, self.step, config.batch_size)
         self.unread: tuple[int, Any] | None = None
-        self.clock = time.perf_counter(), self.step
+
+    def begin(self) -> None:
+        """Removes the results of an earlier step, and writes what this start trains on and with to run.json."""
+        (self.workdir / workdir_lib.RESULTS).unlink(missing_ok=True)
+        count = sum(x.size for x in jax.tree.leaves(self.state.params))
+        workdir_lib.write_json(
+            self.workdir / workdir_lib.RUN,
+            {**self.trainer.devices.description(), 'jax': jax.__version__, 'parameters': count},
+        )
 
     def go(self) -> dict[str, Any]:
         """Trains to the end and returns the final results."""
-        with self.checkpoints, self.writer, self.bar:
+        with self.checkpoints, self.writer, self.progress:
             try:
                 self.visit()
                 while self.step < self.trainer.steps:
@@ -252,11 +287,22 @@ class Run:
     def advance(self) -> None:
         """Dispatches the next steps, then reads the values of the previous ones."""
         count = self.plan.count(self.step)
+        if self.trainer.is_new(self.step, count):
+            self.read()
+            with self.progress.untimed(count):
+                self.unread = self.dispatch(count)
+                jax.block_until_ready(self.unread)
+            return
+        sent = self.dispatch(count)
+        self.read()
+        self.unread = sent
+        self.progress.advance(count)
+
+    def dispatch(self, count: int) -> tuple[int, Any]:
+        """Sends off the next steps; returns the step after them, and their sums."""
         self.state, sums = self.trainer(self.state, self.constants, self.step, count)
         self.step += count
-        self.read()
-        self.unread = self.step, sums
-        self.bar.update(count * self.config.batch_size)
+        return self.step, sums
 
     def visit(self) -> None:
         """Logs, saves and evaluates if that is due after the current step."""
@@ -270,7 +316,9 @@ class Run:
     def evaluate(self) -> None:
         """Evaluates the current step, unless that was done before an interruption."""
         self.read()
-        if not self.writer.has(self.step, self.evaluation.split):
+        if self.writer.has(self.step, self.evaluation.split):
+            return
+        with self.progress.untimed():
             metrics = self.evaluation.metrics(self.state.average, self.constants, self.stop.poll)
             if self.best:
                 self.best.offer(self.step, self.state.average, metrics)
@@ -288,18 +336,16 @@ class Run:
         steps = sums['steps']
         if not steps:
             raise self.diverged(step)
-        extra = {'grad_norm': float(sums['grad_norm'] / steps), 'images_per_second': self.speed(step),
-                 'learning_rate': float(self.trainer.schedule(step - 1))}
+        extra = {
+            'grad_norm': float(sums['grad_norm'] / steps),
+            **self.progress.speed(step),
+            'learning_rate': float(self.trainer.schedule(step - 1)),
+        }
         if self.config.optimizer.skip_nonfinite:
             extra['skipped_steps'] = self.config.log_every_steps - int(steps)
         metrics = metrics_of(self.task, sums['metrics'])
-        self.writer.scalars(step, 'train', metrics | extra)
-        self.bar.set_postfix(epoch=f'{step / self.trainer.steps * self.config.num_epochs:.1f}',
-                             loss=f'{metrics["loss"]:.4g}', refresh=False)
-
-    def speed(self, step: int) -> float:
-        (then, before), self.clock = self.clock, (time.perf_counter(), step)
-        return (step - before) * self.config.batch_size / (self.clock[0] - then)
+        self.writer.scalars(step, 'train', metrics, **extra)
+        self.progress.show(step / self.trainer.steps * self.config.num_epochs, metrics['loss'])
 
     def checked(self, sums, step: int):
         """The sums on the host. Raises Diverged unless all are finite."""
@@ -314,7 +360,8 @@ class Run:
         left = 'there is no checkpoint yet' if latest is None else f'the last checkpoint is of step {latest}'
         return Diverged(
             f'loss or gradient became infinite or NaN between steps {since} and {step}; {left}. Lower '
-            'optimizer.learning_rate, or set optimizer.clip_norm or optimizer.skip_nonfinite, in another --workdir')
+            'optimizer.learning_rate, or set optimizer.clip_norm or optimizer.skip_nonfinite, in another --workdir'
+        )
 
     def save(self) -> None:
         """Saves the state, unless it is not finite."""
@@ -328,9 +375,8 @@ class Run:
         self.writer.scalars(self.step, split, metrics)  # After the pictures: the line marks them as written.
         if is_first():
             self.writer.images(self.step, {'curves': figures.curves(self.workdir, self.task.curves)})
-            shown = '  '.join(f'{name} {value:.4g}' for name, value in list(metrics.items())[:4])
-            self.bar.write(f'step {self.step}  {split}: {shown}', file=sys.stderr)
-        self.clock = time.perf_counter(), self.step
+            shown = '  '.join(f'{name} {metrics[name]:.4g}' for name in self.task.headline)
+            self.progress.write(f'step {self.step}  {split}: {shown}')
 
     def finish(self) -> dict[str, Any]:
         """Evaluates fully and writes results.json."""

@@ -17,13 +17,22 @@ from common.errors import UserError, notice
 from common.parallel import first_before_others, on_first
 from common.task import Task
 
-CONFIG, RESULTS = 'config.json', 'results.json'
-CANNOT_WRITE = (errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOSPC, errno.ENOTDIR, errno.EPERM,
-                errno.EROFS)
+CONFIG, RESULTS, RUN = 'config.json', 'results.json', 'run.json'
+CANNOT_WRITE = (
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+)
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 # Reading.
+
 
 def load_config(workdir: pathlib.Path) -> ConfigDict:
     """The stored configuration, with paths to the copies in `workdir`. Raises UserError where there is none."""
@@ -33,8 +42,9 @@ def load_config(workdir: pathlib.Path) -> ConfigDict:
         if not isinstance(values, dict):
             raise ValueError('it is not an object')
     except FileNotFoundError as error:
-        raise UserError(f'{workdir} holds no run ({path} is missing); name the work directory of one with '
-                        '--workdir, or train first') from error
+        raise UserError(
+            f'{workdir} holds no run ({path} is missing); name the work directory of one with --workdir, or train first'
+        ) from error
     except (ValueError, OSError) as error:
         raise UserError(f'{path} cannot be read ({error}); restore it from a copy') from error
     return use_local_copies(ConfigDict(values), workdir)
@@ -66,20 +76,26 @@ def check_same(task: Task, workdir: pathlib.Path, leave_out: tuple[str, ...] = (
         stored = completed(stored, task.defaults())
     differing = [line for line in differences(stored, task.config) if line.partition(' ')[0] not in leave_out]
     if [line.partition(' ')[0] for line in differing] == ['num_epochs']:
-        raise UserError(f'{workdir}: {differing[0]}. The learning rate follows the length of a run, so that one cannot '
-                        'be made longer. Start another run from it: the same command with '
-                        f'--config.init_from={workdir} --workdir={workdir}_longer')
+        raise UserError(
+            f'{workdir}: {differing[0]}. The learning rate follows the length of a run, so that one cannot '
+            'be made longer. Start another run from it: the same command with '
+            f'--config.init_from={workdir} --workdir={workdir}_longer'
+        )
     if differing:
-        raise UserError(f'{workdir} belongs to another configuration: {"; ".join(differing[:5])}'
-                        f'{"; and more" if len(differing) > 5 else ""}. Choose another --workdir')
+        raise UserError(
+            f'{workdir} belongs to another configuration: {"; ".join(differing[:5])}'
+            f'{"; and more" if len(differing) > 5 else ""}. Choose another --workdir'
+        )
 
 
 def check_same_folder(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Raises UserError where the run in `workdir` was trained on another folder of pictures that is still there."""
     old, new = (pathlib.Path(data.dir).expanduser().resolve() for data in (load_config(workdir).data, config.data))
     if config.data.name == 'folder' and old != new and old.is_dir():
-        raise UserError(f'{workdir} is trained on the pictures in {old}; choose another --workdir for {new}, or '
-                        '--mode=eval to evaluate on them')
+        raise UserError(
+            f'{workdir} is trained on the pictures in {old}; choose another --workdir for {new}, or '
+            '--mode=eval to evaluate on them'
+        )
 
 
 def is_finished(workdir: pathlib.Path) -> bool:
@@ -91,6 +107,7 @@ def is_finished(workdir: pathlib.Path) -> bool:
 
 
 # Making one.
+
 
 @contextlib.contextmanager
 def locked(workdir: pathlib.Path) -> Iterator[None]:
@@ -116,8 +133,10 @@ def lock(workdir: pathlib.Path) -> Iterator[None]:
         if error.errno not in CANNOT_WRITE and not isinstance(error, shutil.Error):
             raise
         reason = error.strerror or str(error)[-150:]
-        raise UserError(f'no access to {error.filename or workdir} ({reason}); mend that and start again, or choose '
-                        'another --workdir') from error
+        raise UserError(
+            f'no access to {error.filename or workdir} ({reason}); mend that and start again, or choose '
+            'another --workdir'
+        ) from error
 
 
 def lock_file(file, workdir: pathlib.Path) -> None:
@@ -176,6 +195,7 @@ def save_config(task: Task, workdir: pathlib.Path) -> None:
 
 # Copies of the runs that a configuration names with `NAME_workdir`: they live in WORKDIR/NAME.
 
+
 def copies(config: ConfigDict, workdir: pathlib.Path) -> dict[str, pathlib.Path]:
     """Where the copies live, by the keys that name the runs."""
     return {key: workdir / key.removesuffix('_workdir') for key in config if key.endswith('_workdir')}
@@ -200,8 +220,9 @@ def copy_runs(config: ConfigDict, workdir: pathlib.Path) -> None:
     if last_step(workdir) is not None:
         for copy in targets.values():
             if not (copy / CONFIG).exists():
-                raise UserError(f'{copy}, with which this run was begun, is gone; restore it, or choose another '
-                                '--workdir')
+                raise UserError(
+                    f'{copy}, with which this run was begun, is gone; restore it, or choose another --workdir'
+                )
         return
     for key, copy in targets.items():
         source = named_run(config, key)
@@ -245,6 +266,7 @@ def how_to_train(workdir: pathlib.Path) -> str:
 
 
 # Files.
+
 
 def write_json(path: pathlib.Path, values: Mapping[str, object]) -> None:
     """Writes a sorted JSON object, so that equal values are equal files."""

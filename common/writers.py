@@ -1,19 +1,19 @@
-"""The output of a run: metrics.jsonl, TensorBoard events, pictures, and the progress line."""
+"""The output of a run: metrics.jsonl, pictures, and, through common/tensorboard.py, events."""
 
 from collections.abc import Mapping
 import json
 import os
 import pathlib
-import sys
 import time
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from common.config import jsonable
 from common.errors import notice
 from common.parallel import is_first
+from common.task import Task
+from common.tensorboard import open_events
 from common.workdir import write_text
 
 
@@ -24,7 +24,7 @@ class Writer:
     TensorBoard keeps both.
     """
 
-    def __init__(self, workdir: pathlib.Path, step: int):
+    def __init__(self, task: Task, workdir: pathlib.Path, step: int):
         self.active = is_first()
         self.path = workdir / 'metrics.jsonl'
         lines = [line for line in read_metrics(workdir) if line['step'] <= step]
@@ -33,49 +33,51 @@ class Writer:
             return
         self.started = time.perf_counter() - (lines[-1].get('seconds', 0) if lines else 0)
         write_text(self.path, ''.join(json.dumps(line) + '\n' for line in lines))
-        self.tensorboard = tensorboard_writer(workdir)
+        self.events = open_events(task, workdir)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        if self.active and self.tensorboard:
-            self.tensorboard.close()
+        if self.active and self.events:
+            self.events.close()
 
     def has(self, step: int, split: str) -> bool:
         """Whether the metrics of `split` at `step` are already there."""
         return (step, split) in self.written
 
-    def scalars(self, step: int, split: str, values: Mapping[str, float]) -> None:
-        """Adds one line to metrics.jsonl, and the tags `split/name` to TensorBoard.
+    def scalars(self, step: int, split: str, metrics: Mapping[str, float], **training: float) -> None:
+        """Adds one line to metrics.jsonl, and the values to TensorBoard.
 
         Each line also has the `seconds` that the run has taken so far, summed over all its starts.
+
+        Args:
+            training: what the loop measures beside the task's metrics.
         """
         self.written.add((step, split))
         if not self.active:
             return
-        line = {'step': step, 'split': split, **values, 'seconds': round(time.perf_counter() - self.started, 3)}
+        seconds = round(time.perf_counter() - self.started, 3)
+        line = {'step': step, 'split': split, **metrics, **training, 'seconds': seconds}
         with self.path.open('a') as file:
             file.write(json.dumps(jsonable(line)) + '\n')
             file.flush()
             os.fsync(file.fileno())  # A checkpoint must not be newer than the lines before it.
-        if self.tensorboard:
-            self.tensorboard.write_scalars(step, {f'{split}/{name}': v for name, v in values.items()})
+        if self.events:
+            self.events.scalars(step, split, metrics, training)
 
     def images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
         """Saves uint8 pictures `[H, W, 3]` as figures/NAME.png and to TensorBoard."""
         if not self.active:
             return
         save_images(self.path.parent, images)
-        if self.tensorboard:
-            self.tensorboard.write_images(step, {name: image[None] for name, image in images.items()})
+        if self.events:
+            self.events.images(step, images)
 
     def start(self, hparams: Mapping[str, object], overview: str) -> None:
         """Hyper-parameters and the table of parameters, once at the start of a run."""
-        if self.active and self.tensorboard:
-            self.tensorboard.write_hparams(hparams)
-            self.tensorboard.write_texts(0, {'parameters': f'```\n{overview}\n```'})
-            self.tensorboard.flush()
+        if self.active and self.events:
+            self.events.start(hparams, overview)
 
 
 def save_images(workdir: pathlib.Path, images: Mapping[str, np.ndarray]) -> None:
@@ -84,18 +86,6 @@ def save_images(workdir: pathlib.Path, images: Mapping[str, np.ndarray]) -> None
     folder.mkdir(exist_ok=True)
     for name, image in images.items():
         Image.fromarray(image).save(folder / f'{name}.png', optimize=True)
-
-
-def tensorboard_writer(workdir: pathlib.Path):
-    """clu's writer of TensorBoard events, or None and one line of notice without TensorFlow."""
-    try:
-        from clu import metric_writers  # Imports TensorFlow, which takes seconds.
-        import tensorflow as tf
-    except ImportError:
-        notice('TensorFlow is not installed: no TensorBoard events, only metrics.jsonl and figures')
-        return None
-    tf.config.set_visible_devices([], 'GPU')
-    return metric_writers.AsyncMultiWriter([metric_writers.SummaryWriter(str(workdir))])
 
 
 def read_metrics(workdir: pathlib.Path) -> list[dict]:
@@ -109,9 +99,3 @@ def read_metrics(workdir: pathlib.Path) -> list[dict]:
             if number < len(texts):
                 notice(f'line {number} of {path} cannot be read and is left out')
     return lines
-
-
-def progress(total: int, done: int, unit: str = ' images') -> tqdm:
-    """A progress line with speed and time left; in a log file, one line every 20 seconds."""
-    return tqdm(total=total, initial=done, unit=unit, unit_scale=True, smoothing=0.05, dynamic_ncols=True,
-                mininterval=0.5 if sys.stderr.isatty() else 20, disable=not is_first())

@@ -14,8 +14,14 @@ from configs import classifier_mnist
 def get_config(variant: str = '') -> ConfigDict:
     """As classifier_mnist, for colour images, which it is to read through noise (see vae_cifar10)."""
     config = classifier_mnist.get_config(variant)
-    config.data.update({'name': 'synthetic_objects' if variant else 'cifar10', 'image_size': 32,
-                        'mean': (0.4914, 0.4822, 0.4465), 'std': (0.247, 0.243, 0.261)})
+    config.data.update(
+        {
+            'name': 'synthetic_objects' if variant else 'cifar10',
+            'image_size': 32,
+            'mean': (0.4914, 0.4822, 0.4465),
+            'std': (0.247, 0.243, 0.261),
+        }
+    )
     config.model.update({'encoder': 'resnet9', 'width': 4 if variant else 64})
     config.update({'num_epochs': 12 if variant else 30, 'batch_size': 50 if variant else 128})
     config.label_smoothing = 0.1

@@ -24,13 +24,21 @@ def get_config(variant: str = '') -> ConfigDict:
     """
     config = vae_mnist.get_config(variant)
     suffix = f'_{variant}' if variant else ''
-    config.data.update({'name': 'synthetic_objects' if variant else 'cifar10', 'image_size': 32,
-                        'mean': (0.4914, 0.4822, 0.4465), 'std': (0.247, 0.243, 0.261)})
-    config.model.update({'encoder': 'resnet9', 'width': 8 if variant else 64, 'decoder_width': 0,
-                         'latent': 64 if variant else 512})
+    config.data.update(
+        {
+            'name': 'synthetic_objects' if variant else 'cifar10',
+            'image_size': 32,
+            'mean': (0.4914, 0.4822, 0.4465),
+            'std': (0.247, 0.243, 0.261),
+        }
+    )
+    config.model.update(
+        {'encoder': 'resnet9', 'width': 8 if variant else 64, 'decoder_width': 0, 'latent': 64 if variant else 512}
+    )
     config.update({'label_weight': 300.0, 'swap_weight': 300.0})
-    config.update({'classifier_workdir': f'runs/classifier_cifar10{suffix}',
-                   'judge_workdir': f'runs/judge_cifar10{suffix}'})
+    config.update(
+        {'classifier_workdir': f'runs/classifier_cifar10{suffix}', 'judge_workdir': f'runs/judge_cifar10{suffix}'}
+    )
     config.batch_size = 50 if variant else 64
     config.optimizer.update({'name': 'muon', 'learning_rate': 1.5e-2})
     config.augment.flip = True

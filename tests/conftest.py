@@ -33,8 +33,11 @@ def pytest_configure(config):
 
 def reuse_compiled(folder):
     """Caches compiled functions; one folder per worker, because JAX writes there without a lock."""
-    options = {'compilation_cache_dir': folder, 'persistent_cache_min_entry_size_bytes': -1,
-               'persistent_cache_min_compile_time_secs': 0.3}
+    options = {
+        'compilation_cache_dir': folder,
+        'persistent_cache_min_entry_size_bytes': -1,
+        'persistent_cache_min_compile_time_secs': 0.3,
+    }
     for name, value in options.items():
         jax.config.update(f'jax_{name}', value)
         os.environ[f'JAX_{name.upper()}'] = str(value)  # For the processes that tests start.
@@ -85,6 +88,7 @@ def config():
 def prepared_pets():
     """Draws the synthetic pets at the size of `config`, once for all workers."""
     from unet import data
+
     with open(f'{pathlib.Path(os.environ["TFDS_DATA_DIR"]).parent}/lock', 'w') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for split in ('train', 'test'):
@@ -107,6 +111,7 @@ def vae_runs(tmp_path_factory):
     """A folder with the work directories `vae`, `classifier` and `judge`, tiny and untrained."""
     from vae.classifier import ClassifierTask
     from vae.task import VAETask
+
     folder = tmp_path_factory.mktemp('vae_runs')
     configs = {'vae': vae_mnist, 'classifier': classifier_mnist, 'judge': judge_mnist}
     configs = {name: module.get_config('demo') for name, module in configs.items()}
@@ -123,4 +128,5 @@ def vae_runs(tmp_path_factory):
 def vae_predictor(vae_runs):
     from common.serving import predict
     from main import make_task
+
     return predict.load(vae_runs / 'vae', make_task)

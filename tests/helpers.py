@@ -19,8 +19,9 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 def shrink(config):
     """Shrinks the demo of a U-Net to 9 steps of 8 images of 16x16 pixels, in place; returns it."""
-    config.update({'num_epochs': 2, 'batch_size': 8, 'eval_batch_size': 8, 'log_every_steps': 2,
-                   'eval_every_epochs': 1})
+    config.update(
+        {'num_epochs': 2, 'batch_size': 8, 'eval_batch_size': 8, 'log_every_steps': 2, 'eval_every_epochs': 1}
+    )
     config.data.image_size = 16
     config.model.update({'width': 4, 'multipliers': (1, 2)})
     # Muon takes longer to compile.
@@ -59,6 +60,7 @@ def make_tiny_task(config, **loads):
 @functools.cache
 def draw_pets(split, number, size):
     from unet import synthetic
+
     examples = [synthetic.example(0, split, index, size) for index in range(number)]
     images, masks, _ = (np.stack(values) for values in zip(*examples, strict=True))
     return {'image': images, 'labels': masks - np.uint8(1)}
@@ -67,6 +69,7 @@ def draw_pets(split, number, size):
 def initial_of(task):
     """The initial variables, drawn with key 0, and the constants."""
     from common.parallel import run_once
+
     return run_once(task.init, jax.random.key(0)), task.constants()
 
 
@@ -74,6 +77,7 @@ def save(config, workdir):
     """Writes the configuration into `workdir`, as the start of a run does."""
     from common import workdir as workdir_lib
     from main import make_task
+
     workdir.mkdir(parents=True, exist_ok=True)
     workdir_lib.save_config(make_task(config), workdir)
 
@@ -82,6 +86,7 @@ def save_run(task, workdir, variables=None):
     """Creates a work directory as a finished run leaves it, but with initial or given weights; returns it."""
     from common import workdir as workdir_lib
     from common.checkpoint import Checkpoints
+
     variables = variables or initial_of(task)[0]
     workdir.mkdir(parents=True, exist_ok=True)
     workdir_lib.save_config(task, workdir)
@@ -94,7 +99,7 @@ def save_run(task, workdir, variables=None):
 def usage_code(marker):
     """The Python block of docs/usage.md that contains `marker`."""
     text = (ROOT / 'docs' / 'usage.md').read_text()
-    code, = (block for block in re.findall(r'```python\n(.*?)```', text, re.DOTALL) if marker in block)
+    (code,) = (block for block in re.findall(r'```python\n(.*?)```', text, re.DOTALL) if marker in block)
     return code
 
 
@@ -102,6 +107,7 @@ def train_steps(task, steps, *, devices=None, dispatch=1):
     """Trains for `steps` steps; returns the trainer, the final state, and the summary of each dispatch."""
     from common import parallel, train
     from common.data import batches
+
     devices = parallel.Devices(devices)
     trainer = train.Trainer(task, batches.Feed(task.load('train'), devices), devices)
     state, constants = devices.replicate(trainer.init())
@@ -137,6 +143,7 @@ def saved_arrays(task, workdir):
     from common import parallel, train
     from common.checkpoint import Checkpoints
     from common.data import batches
+
     devices = parallel.Devices()
     trainer = train.Trainer(task, batches.Feed(task.load('train'), devices), devices)
     template = train.to_items(devices.replicate(trainer.init()[0]))
@@ -147,14 +154,18 @@ def saved_arrays(task, workdir):
 def metric_lines(workdir):
     """The lines of metrics.jsonl without times and speeds."""
     from common.writers import read_metrics
-    return [{name: value for name, value in line.items() if name not in ('images_per_second', 'seconds')}
-            for line in read_metrics(workdir)]
+
+    return [
+        {name: value for name, value in line.items() if name not in ('images_per_second', 'seconds')}
+        for line in read_metrics(workdir)
+    ]
 
 
 def result_of(args, monkeypatch, capsys):
     """The exit code of a command in this process, and what it printed."""
     from common import cli
     import main
+
     argv = ['main.py', *args]
     monkeypatch.setattr(sys, 'argv', argv)  # ml_collections looks there for --config.* flags.
     known = set(flags.FLAGS)

@@ -20,12 +20,15 @@ class Factor(NamedTuple):
 
 
 # In the order of the reference's three observations, each of which prefers `high`.
-FACTORS = (Factor('way down', 'model.down', 'strided_conv', 'max_pool'),
-           Factor('loss', 'loss', 'dice', 'cross_entropy'),
-           Factor('way up', 'model.up', 'transposed_conv', 'upsample'))
+FACTORS = (
+    Factor('way down', 'model.down', 'strided_conv', 'max_pool'),
+    Factor('loss', 'loss', 'dice', 'cross_entropy'),
+    Factor('way up', 'model.up', 'transposed_conv', 'upsample'),
+)
 Cell = tuple[str, str, str]  # A level of each factor.
-CELLS: tuple[Cell, ...] = tuple((down, loss, up) for down, loss, up in itertools.product(
-    *((factor.low, factor.high) for factor in FACTORS)))
+CELLS: tuple[Cell, ...] = tuple(
+    (down, loss, up) for down, loss, up in itertools.product(*((factor.low, factor.high) for factor in FACTORS))
+)
 
 
 class Effect(NamedTuple):
@@ -48,7 +51,7 @@ class Fit(NamedTuple):
     terms: np.ndarray  # [runs, parameters]
     inverse: np.ndarray  # [parameters, runs], the pseudo-inverse of `terms`.
     values: np.ndarray  # [runs, measures]
-    variance: np.ndarray  # Of the noise, [measures]; NaN without degrees of freedom.
+    variance: np.ndarray  # Noise variance, [measures]; NaN without degrees of freedom.
     freedom: int
     blocks: bool
 
@@ -57,11 +60,11 @@ class Fit(NamedTuple):
         if not weights.keys() <= set(self.cells):
             return None
         contrast = np.zeros(len(self.inverse))
-        contrast[:len(self.cells)] = [weights.get(cell, 0) for cell in self.cells]
+        contrast[: len(self.cells)] = [weights.get(cell, 0) for cell in self.cells]
         run_weights = contrast @ self.inverse
         if not np.allclose(run_weights @ self.terms, contrast):
             return None
-        return Effect(run_weights @ self.values, np.sqrt(self.variance * np.sum(run_weights ** 2)), self.freedom)
+        return Effect(run_weights @ self.values, np.sqrt(self.variance * np.sum(run_weights**2)), self.freedom)
 
 
 def fit(cells: list[Cell], seeds: list[int], values: np.ndarray) -> Fit:
@@ -96,8 +99,9 @@ def factorial_weights(*factors: Factor) -> dict[Cell, float]:
     the first factor at `high` of the second, minus that at `low`.
     """
     signs = {level: sign for factor in factors for level, sign in ((factor.low, -1), (factor.high, 1))}
-    return {cell: math.prod(signs.get(level, 1) for level in cell) / 2 ** (len(FACTORS) - len(factors))
-            for cell in CELLS}
+    return {
+        cell: math.prod(signs.get(level, 1) for level in cell) / 2 ** (len(FACTORS) - len(factors)) for cell in CELLS
+    }
 
 
 def verdict(low: float, high: float) -> str:

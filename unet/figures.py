@@ -29,8 +29,9 @@ class ClassStyle(NamedTuple):
         return self.names.index(BACKGROUND) if BACKGROUND in self.names else -1
 
 
-def prediction_grid(images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, index: np.ndarray,
-                    style: ClassStyle) -> np.ndarray:
+def prediction_grid(
+    images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, index: np.ndarray, style: ClassStyle
+) -> np.ndarray:
     """One row an example: input, truth, prediction, prediction over the input, and where it is wrong.
 
     Args:
@@ -58,16 +59,22 @@ def is_wrong(predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.where(labels == IGNORED, np.nan, predictions != labels)
 
 
-def comparison_grid(images: np.ndarray, labels: np.ndarray, predictions: dict[str, np.ndarray], index: np.ndarray,
-                    style: ClassStyle) -> np.ndarray:
+def comparison_grid(
+    images: np.ndarray, labels: np.ndarray, predictions: dict[str, np.ndarray], index: np.ndarray, style: ClassStyle
+) -> np.ndarray:
     """One row an example: input, truth, and the prediction `[B, H, W]` of each run. Returns uint8 RGB."""
     columns = {'image': images, 'truth': style.colors[labels]} | {n: style.colors[p] for n, p in predictions.items()}
     shown = np.unique(np.stack([labels, *predictions.values()]))
     return grid(columns, index, {name: is_wrong(p, labels) for name, p in predictions.items()}, style, shown)
 
 
-def grid(columns: dict[str, np.ndarray], index: np.ndarray, wrong: dict[str, np.ndarray], style: ClassStyle,
-         shown: np.ndarray) -> np.ndarray:
+def grid(
+    columns: dict[str, np.ndarray],
+    index: np.ndarray,
+    wrong: dict[str, np.ndarray],
+    style: ClassStyle,
+    shown: np.ndarray,
+) -> np.ndarray:
     """Draws `[B, H, W, 3]` pictures by title; under those in `wrong`, the share of wrong pixels (see `is_wrong`).
 
     The legend has all classes, or of many those whose labels are in `shown`.
@@ -86,8 +93,14 @@ def grid(columns: dict[str, np.ndarray], index: np.ndarray, wrong: dict[str, np.
         axis.set_ylabel(f'test {i}', fontsize=8)
     classes = range(len(style.names)) if len(style.names) <= MOST_IN_LEGEND else shown[shown < len(style.names)]
     patches = [Rectangle((0, 0), 1, 1, color=style.colors[number] / 255) for number in classes]
-    fig.legend(patches, [style.names[number] for number in classes], loc='outside lower center',
-               ncols=min(len(patches), 6), fontsize=8, frameon=False)
+    fig.legend(
+        patches,
+        [style.names[number] for number in classes],
+        loc='outside lower center',
+        ncols=min(len(patches), 6),
+        fontsize=8,
+        frameon=False,
+    )
     return figure_to_image(fig)
 
 
@@ -110,7 +123,7 @@ def full_size_mask(probabilities: np.ndarray, size: tuple[int, int]) -> np.ndarr
 def indexed(mask: np.ndarray, style: ClassStyle) -> Image.Image:
     """A mask as an image whose values are the classes, shown in their colours."""
     image = Image.fromarray(mask)
-    image.putpalette(style.colors[:len(style.names)].tobytes())
+    image.putpalette(style.colors[: len(style.names)].tobytes())
     return image
 
 
@@ -138,8 +151,12 @@ def forest(effects: dict[tuple[str, str], Effect], measures: list[str]) -> np.nd
         axis.axvline(0, color='black', linewidth=0.8)
         axis.grid(axis='x', alpha=0.3)
         axis.set(title=measure, xlabel='percentage points')
-    axes[0].set(yticks=range(len(effects)), yticklabels=[name for _, name in effects], ylim=(len(effects) - 0.5, -0.5),
-                ylabel='contrast')
+    axes[0].set(
+        yticks=range(len(effects)),
+        yticklabels=[name for _, name in effects],
+        ylim=(len(effects) - 0.5, -0.5),
+        ylabel='contrast',
+    )
     fig.suptitle('Effects of the design choices, with 95 % intervals')
     handles = [Line2D([], [], color=color, marker=marker) for color, marker in markers.values()]
     fig.legend(handles, markers, loc='outside lower center', ncols=len(markers), fontsize=8, frameon=False)

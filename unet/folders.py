@@ -140,8 +140,10 @@ def unpacked_pets(folder: pathlib.Path) -> DataSet | None:
         except OSError as error:
             raise UserError(f'{folder / "annotations" / listed} cannot be read ({error.strerror})') from error
         names = [line.split()[0] for line in lines if line.strip() and not line.startswith('#')]
-        found = {name: (folder / 'images' / f'{name}.jpg', folder / 'annotations' / 'trimaps' / f'{name}.png')
-                 for name in names}
+        found = {
+            name: (folder / 'images' / f'{name}.jpg', folder / 'annotations' / 'trimaps' / f'{name}.png')
+            for name in names
+        }
         problems += [f'{path}: it is missing' for files in found.values() for path in files if not path.exists()]
         if not problems:
             parts[part] = source(folder, part, found, by_color=False)

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 
 
-def cross_entropy(*, logits: jax.Array, labels: jax.Array, weights: Sequence[float] = (),
-                  ignores: bool = False) -> jax.Array:
+def cross_entropy(
+    *, logits: jax.Array, labels: jax.Array, weights: Sequence[float] = (), ignores: bool = False
+) -> jax.Array:
     """Mean cross-entropy over the pixels of each image, in nats.
 
     Args:

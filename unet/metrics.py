@@ -18,11 +18,12 @@ def confusion_matrix(*, labels: jax.Array, predictions: jax.Array, valid: jax.Ar
         int32 `[C, C]`, exact up to two billion pixels; float32 is exact only up to 16 million.
     """
     if labels.shape != predictions.shape or valid.shape != labels.shape[:1]:
-        raise ValueError(f'shapes do not match: labels {labels.shape}, predictions {predictions.shape}, '
-                         f'valid {valid.shape}')
+        raise ValueError(
+            f'shapes do not match: labels {labels.shape}, predictions {predictions.shape}, valid {valid.shape}'
+        )
     cells = labels.astype(jnp.int32) * classes + predictions.astype(jnp.int32)
     counted = valid[:, None, None] & (labels < classes)
-    counts = jnp.zeros(classes ** 2 + 1, jnp.int32).at[jnp.where(counted, cells, classes ** 2)].add(1)
+    counts = jnp.zeros(classes**2 + 1, jnp.int32).at[jnp.where(counted, cells, classes**2)].add(1)
     return counts[:-1].reshape(classes, classes)
 
 

@@ -91,8 +91,7 @@ class UNet(nn.Module):
             # As in the reference, the output of each level has the width of the level above.
             x = ConvBlock(levels[max(level - 1, 0)], mode)(jnp.concatenate([skips[level], x], axis=-1))
         # Small initial logits: training starts at a cross-entropy of about log(classes).
-        head = nn.Dense(self.classes, kernel_init=nn.initializers.variance_scaling(
-            0.01, 'fan_in', 'truncated_normal'))
+        head = nn.Dense(self.classes, kernel_init=nn.initializers.variance_scaling(0.01, 'fan_in', 'truncated_normal'))
         return head(x.astype(jnp.float32))
 
 
@@ -100,5 +99,7 @@ def check_size(size: Sequence[int], levels: int) -> None:
     """Raises UserError unless every halving of `size` is exact."""
     factor = 2 ** (levels - 1)
     if any(side < factor or side % factor for side in size):
-        raise UserError(f'image size {size[0]}x{size[1]} does not halve {levels - 1} times; '
-                        f'set data.image_size to a multiple of {factor}')
+        raise UserError(
+            f'image size {size[0]}x{size[1]} does not halve {levels - 1} times; '
+            f'set data.image_size to a multiple of {factor}'
+        )

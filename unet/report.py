@@ -33,10 +33,22 @@ REFERENCE = {  # By way down, loss and way up: the order of FACTORS.
     ('strided_conv', 'cross_entropy', 'transposed_conv'): Reference(88.48, 0.19, 0.35),
     ('strided_conv', 'dice', 'upsample'): Reference(86.99, 0.06, 0.072),
 }
-NAMES = {'max_pool': 'max pooling', 'strided_conv': 'strided convolution', 'cross_entropy': 'cross-entropy',
-         'dice': 'Dice', 'transposed_conv': 'transposed convolution', 'upsample': 'upsampling'}
-SHORT = {'max_pool': 'MP', 'strided_conv': 'StrConv', 'transposed_conv': 'TR', 'upsample': 'UPS',
-         'cross_entropy': 'CE', 'dice': 'DICE'}
+NAMES = {
+    'max_pool': 'max pooling',
+    'strided_conv': 'strided convolution',
+    'cross_entropy': 'cross-entropy',
+    'dice': 'Dice',
+    'transposed_conv': 'transposed convolution',
+    'upsample': 'upsampling',
+}
+SHORT = {
+    'max_pool': 'MP',
+    'strided_conv': 'StrConv',
+    'transposed_conv': 'TR',
+    'upsample': 'UPS',
+    'cross_entropy': 'CE',
+    'dice': 'DICE',
+}
 MEASURES = {'pixel_accuracy': 'pixel accuracy', 'mean_iou': 'mean IoU', 'iou/border': 'border IoU'}
 MOST_CLASSES = 12  # With more, a table has the means alone.
 A, B, C, D = REFERENCE
@@ -56,8 +68,9 @@ def cell(config: ConfigDict) -> Cell:
     found = config.model.down, config.loss, config.model.up
     for factor, level in zip(FACTORS, found, strict=True):
         if level not in NAMES:
-            raise UserError(f'the report does not know {factor.key} = {level!r}; name it in unet/report.py, or choose '
-                            'other --runs')
+            raise UserError(
+                f'the report does not know {factor.key} = {level!r}; name it in unet/report.py, or choose other --runs'
+            )
     return found
 
 
@@ -74,19 +87,31 @@ def beside_reference(rows: list[Entry]) -> list[str]:
     data = '' if name == 'oxford_iiit_pet' else f' **These runs saw other data ({name}): the columns do not compare.**'
     missing = [where for where in REFERENCE if where not in {cell(row.config) for row in rows}]
     lines += [('–', *compared(where, None)) for where in missing]
-    return ['', '### Beside the reference', '',
-            'The reference trained for 25 epochs at 240x240 pixels, one run a variant. Its Dice loss has '
-            'another definition, so that only losses of cross-entropy compare. It gives no IoU.' + data,
-            *table(('run', 'variant', 'test accuracy %', 'reference', 'train loss', 'reference', 'test loss',
-                    'reference'), lines)]
+    return [
+        '',
+        '### Beside the reference',
+        '',
+        'The reference trained for 25 epochs at 240x240 pixels, one run a variant. Its Dice loss has '
+        'another definition, so that only losses of cross-entropy compare. It gives no IoU.' + data,
+        *table(
+            ('run', 'variant', 'test accuracy %', 'reference', 'train loss', 'reference', 'test loss', 'reference'),
+            lines,
+        ),
+    ]
 
 
 def compared(where: Cell, row: Entry | None) -> tuple[str, ...]:
     """The variant's name, then our figures (dashes without a row) and the reference's in turn."""
     theirs = REFERENCE.get(where, ('–', '–', '–'))
-    ours = ('–', '–', '–') if row is None else (
-        spread(100 * row.values('pixel_accuracy'), 2), spread(row.values('train_loss'), 3),
-        spread(row.values('loss'), 3))
+    ours = (
+        ('–', '–', '–')
+        if row is None
+        else (
+            spread(100 * row.values('pixel_accuracy'), 2),
+            spread(row.values('train_loss'), 3),
+            spread(row.values('loss'), 3),
+        )
+    )
     return variant(where), *itertools.chain(*zip(ours, map(str, theirs), strict=True))
 
 
@@ -94,26 +119,39 @@ def by_class(rows: list[Entry]) -> list[str]:
     """IoU and Dice, on average and of each class."""
     classes = rows[0].config.data.classes
     shown = classes if len(classes) <= MOST_CLASSES else []
-    keys = [key for metric in ('iou', 'dice')
-            for key in (f'mean_{metric}', *(f'{metric}/{name}' for name in shown))]
-    titles = [key.replace('mean_', 'mean/').replace('/', ' ').replace('iou', 'IoU').replace('dice', 'Dice')
-              for key in keys]
-    return ['', '### Class by class', *table(
-        ('run', *titles), [(row.name, *(spread(row.values(key), 3) for key in keys)) for row in rows])]
+    keys = [key for metric in ('iou', 'dice') for key in (f'mean_{metric}', *(f'{metric}/{name}' for name in shown))]
+    titles = [
+        key.replace('mean_', 'mean/').replace('/', ' ').replace('iou', 'IoU').replace('dice', 'Dice') for key in keys
+    ]
+    return [
+        '',
+        '### Class by class',
+        *table(('run', *titles), [(row.name, *(spread(row.values(key), 3) for key in keys)) for row in rows]),
+    ]
 
 
 def design_choices(runs: list[FinishedRun]) -> list[str | Picture]:
     """The contrasts that the runs can estimate, as a table and a plot, and what follows for the reference."""
-    group = same_but_design([run for run in runs if all(run.results.get(m) is not None for m in MEASURES)])
+    measured = [run for run in runs if all(run.results.get(m) is not None for m in MEASURES)]
+    group = same_but_design([run for run in measured if cell(run.config) in CELLS])
     cells = [cell(run.config) for run in group]
     lines = ['', '### What each design choice does', '']
     if len(set(cells)) < 2:
-        return [*lines, 'Nothing can be concluded: no two runs differ in the way down, the loss or the way '
-                'up and in nothing else but the seed.']
-    fitted = fit(cells, [run.config.seed for run in group],
-                 100 * np.array([[run.results[metric] for metric in MEASURES] for run in group]))
-    effects = {contrast: effect for contrast, weights in contrasts().items()
-               if (effect := fitted.estimate(weights)) is not None}
+        return [
+            *lines,
+            'Nothing can be concluded: no two runs differ in the way down, the loss or the way '
+            'up and in nothing else but the seed.',
+        ]
+    fitted = fit(
+        cells,
+        [run.config.seed for run in group],
+        100 * np.array([[run.results[metric] for metric in MEASURES] for run in group]),
+    )
+    effects = {
+        contrast: effect
+        for contrast, weights in contrasts().items()
+        if (effect := fitted.estimate(weights)) is not None
+    }
     lines += [f'{basis(fitted, len(runs))} {noise(fitted)}', *(effect_table(effects) if effects else [''])]
     plot: list[str | Picture] = [forest(effects), ''] if effects and fitted.freedom else []
     return [*lines, *plot, *conclusions(fitted)]
@@ -121,12 +159,16 @@ def design_choices(runs: list[FinishedRun]) -> list[str | Picture]:
 
 def contrasts() -> dict[tuple[str, str], dict[Cell, float]]:
     """By kind and name, the weights of the cell means in everything that is estimated."""
-    main = {('main effect', f'{NAMES[factor.high]} − {NAMES[factor.low]}'): factorial_weights(factor)
-            for factor in FACTORS}
-    interactions = {('interaction', f'{NAMES[first.high]} × {NAMES[second.high]}'): factorial_weights(first, second)
-                    for first, second in itertools.combinations(FACTORS, 2)}
-    simple = {('simple contrast', f'{variant(one)} − {variant(other)}'): {one: 1.0, other: -1.0}
-              for one, other in OBSERVED}
+    main = {
+        ('main effect', f'{NAMES[factor.high]} − {NAMES[factor.low]}'): factorial_weights(factor) for factor in FACTORS
+    }
+    interactions = {
+        ('interaction', f'{NAMES[first.high]} × {NAMES[second.high]}'): factorial_weights(first, second)
+        for first, second in itertools.combinations(FACTORS, 2)
+    }
+    simple = {
+        ('simple contrast', f'{variant(one)} − {variant(other)}'): {one: 1.0, other: -1.0} for one, other in OBSERVED
+    }
     return main | interactions | simple
 
 
@@ -146,43 +188,57 @@ def basis(fitted: Fit, runs: int) -> str:
     used, cells = len(fitted.values), len(fitted.cells)
     left_out = f' ({runs - used} more, with other settings or copies, are left out)' if runs > used else ''
     if cells < len(CELLS):
-        return (f'{used} runs{left_out} in {cells} of the eight cells of the design. Without all eight cells, main '
-                'effects cannot be told from interactions, so neither kind is given. A simple contrast is the '
-                'difference between two cells.')
+        return (
+            f'{used} runs{left_out} in {cells} of the eight cells of the design. Without all eight cells, main '
+            'effects cannot be told from interactions, so neither kind is given. A simple contrast is the '
+            'difference between two cells.'
+        )
     down, loss, _ = FACTORS
-    return (f'{used} runs{left_out} in all eight cells of the design. A main effect is the mean of the differences '
-            'that a choice makes in the four settings of the other two choices. An interaction, e.g. '
-            f'{NAMES[down.high]} × {NAMES[loss.high]}, is the effect of {NAMES[down.high]} with {NAMES[loss.high]} '
-            f'minus that with {NAMES[loss.low]}, as a mean over the third choice: where it is large, the effect in a '
-            'single setting differs from the main effect. A simple contrast is the difference between two cells.')
+    return (
+        f'{used} runs{left_out} in all eight cells of the design. A main effect is the mean of the differences '
+        'that a choice makes in the four settings of the other two choices. An interaction, e.g. '
+        f'{NAMES[down.high]} × {NAMES[loss.high]}, is the effect of {NAMES[down.high]} with {NAMES[loss.high]} '
+        f'minus that with {NAMES[loss.low]}, as a mean over the third choice: where it is large, the effect in a '
+        'single setting differs from the main effect. A simple contrast is the difference between two cells.'
+    )
 
 
 def noise(fitted: Fit) -> str:
     """What the intervals rest on."""
     if not fitted.freedom:
-        return ('There are too few seeds to see how much the seed alone changes a result (two seeds in every cell '
-                'would show it), so the differences have no intervals and cannot be told from chance.')
-    source = ('Runs with the same seed train on the same images in the same order, so each seed is a block: the noise '
-              'is what remains after a mean for each cell and a mean for each seed' if fitted.blocks else
-              'The noise is the variation between seeds within a cell')
-    return (f'{source}, with {fitted.freedom} degrees of freedom. Its variance is taken to be the same in every cell; '
-            'the standard deviations in the tables above show whether that is plausible. All runs were measured on the '
-            'same test images; the choice of these images is not part of the noise.')
+        return (
+            'There are too few seeds to see how much the seed alone changes a result (two seeds in every cell '
+            'would show it), so the differences have no intervals and cannot be told from chance.'
+        )
+    source = (
+        'Runs with the same seed train on the same images in the same order, so each seed is a block: the noise '
+        'is what remains after a mean for each cell and a mean for each seed'
+        if fitted.blocks
+        else 'The noise is the variation between seeds within a cell'
+    )
+    return (
+        f'{source}, with {fitted.freedom} degrees of freedom. Its variance is taken to be the same in every cell; '
+        'the standard deviations in the tables above show whether that is plausible. All runs were measured on the '
+        'same test images; the choice of these images is not part of the noise.'
+    )
 
 
 def effect_table(effects: dict[tuple[str, str], Effect]) -> list[str]:
     """A row for each contrast, a column for each measure."""
-    rows = [(kind, name, *map(points, effect.difference, *effect.interval()))
-            for (kind, name), effect in effects.items()]
+    rows = [
+        (kind, name, *map(points, effect.difference, *effect.interval())) for (kind, name), effect in effects.items()
+    ]
     return table(('kind', 'contrast', *(f'{name}, points (95 %)' for name in MEASURES.values())), rows)
 
 
 def forest(effects: dict[tuple[str, str], Effect]) -> Picture:
     """The effects and their intervals as a plot."""
-    return Picture('Effects of the design choices',
-                   'Estimates and 95 % intervals in percentage points. Where an interval crosses zero, the runs do not '
-                   'show the sign. Each interval is for one contrast, without adjustment for their number.',
-                   figures.forest(effects, list(MEASURES.values())))
+    return Picture(
+        'Effects of the design choices',
+        'Estimates and 95 % intervals in percentage points. Where an interval crosses zero, the runs do not '
+        'show the sign. Each interval is for one contrast, without adjustment for their number.',
+        figures.forest(effects, list(MEASURES.values())),
+    )
 
 
 def points(difference: float, low: float, high: float, unit: str = '') -> str:
@@ -193,14 +249,24 @@ def points(difference: float, low: float, high: float, unit: str = '') -> str:
 def conclusions(fitted: Fit) -> list[str]:
     """The reference's three observations: a verdict on each main effect, and the simple contrast behind it."""
     confidence = 100 * (1 - ERROR_RATE / len(FACTORS))
-    intervals = (f' The intervals in this list have {confidence:.1f} % confidence each (Bonferroni adjustment for '
-                 'three verdicts): all three of one kind contain the truth with a probability of at least 95 %.'
-                 ) if fitted.freedom else ''
-    return ['The reference makes three observations on pixel accuracy, each from a simple contrast with one run a '
-            'variant. A verdict here is about the main effect. A simple contrast holds for its two cells alone and '
-            f'gets no verdict.{intervals}', '',
-            *(f'{index + 1}. {main_effect(index, fitted)} {simple_contrast(index, fitted)}'
-              for index in range(len(FACTORS)))]
+    intervals = (
+        (
+            f' The intervals in this list have {confidence:.1f} % confidence each (Bonferroni adjustment for '
+            'three verdicts): all three of one kind contain the truth with a probability of at least 95 %.'
+        )
+        if fitted.freedom
+        else ''
+    )
+    return [
+        'The reference makes three observations on pixel accuracy, each from a simple contrast with one run a '
+        'variant. A verdict here is about the main effect. A simple contrast holds for its two cells alone and '
+        f'gets no verdict.{intervals}',
+        '',
+        *(
+            f'{index + 1}. {main_effect(index, fitted)} {simple_contrast(index, fitted)}'
+            for index in range(len(FACTORS))
+        ),
+    ]
 
 
 def main_effect(index: int, fitted: Fit) -> str:
@@ -216,8 +282,11 @@ def main_effect(index: int, fitted: Fit) -> str:
     else:
         low, high = (bound[0] for bound in effect.interval(tests=len(FACTORS)))
         found, estimate = verdict(low, high), points(effect.difference[0], low, high, ' points')
-        why = (f'the interval of the main effect includes zero: {estimate}' if found == 'cannot be decided' else
-               f'the main effect is {estimate}')
+        why = (
+            f'the interval of the main effect includes zero: {estimate}'
+            if found == 'cannot be decided'
+            else f'the main effect is {estimate}'
+        )
     return f'{NAMES[factor.high].capitalize()} over {NAMES[factor.low]}: **{found}**; {why}.'
 
 
@@ -230,7 +299,9 @@ def simple_contrast(index: int, fitted: Fit) -> str:
         low, high = (bound[0] for bound in effect.interval(tests=len(FACTORS)))
         ours = f'is {points(effect.difference[0], low, high, " points")}'
     theirs = f'{REFERENCE[one].accuracy - REFERENCE[other].accuracy:+.2f}'
-    also = ''.join(f' It changes the {factor.name} as well, so it is not the effect of the {FACTORS[index].name} alone.'
-                   for factor, *levels in zip(FACTORS, one, other, strict=True)
-                   if factor != FACTORS[index] and len(set(levels)) > 1)
+    also = ''.join(
+        f' It changes the {factor.name} as well, so it is not the effect of the {FACTORS[index].name} alone.'
+        for factor, *levels in zip(FACTORS, one, other, strict=True)
+        if factor != FACTORS[index] and len(set(levels)) > 1
+    )
     return f'The simple contrast {variant(one)} minus {variant(other)} {ours}; the reference saw {theirs}.{also}'

@@ -15,8 +15,22 @@ SEED, SIZE = 0, 64
 SPLITS = {'train': 512, 'test': 256}
 PET, BACKGROUND, BORDER = 1, 2, 3
 CATS, BREEDS = 12, 37
-FUR = np.asarray([[236, 230, 218], [214, 180, 130], [200, 124, 60], [122, 82, 52],
-                  [70, 50, 40], [150, 150, 152], [96, 104, 116], [38, 36, 40]], np.float32) / 255
+FUR = (
+    np.asarray(
+        [
+            [236, 230, 218],
+            [214, 180, 130],
+            [200, 124, 60],
+            [122, 82, 52],
+            [70, 50, 40],
+            [150, 150, 152],
+            [96, 104, 116],
+            [38, 36, 40],
+        ],
+        np.float32,
+    )
+    / 255
+)
 SCENE = np.concatenate([FUR, np.asarray([[90, 140, 66], [70, 110, 170], [170, 60, 54]], np.float32) / 255])
 
 
@@ -29,7 +43,7 @@ def ellipse(centre, width, height, angle=0.0, corners=24):
 def limb(start, bend, end, width, taper=0.6):
     """Outline (16,) of a quadratic curve whose width falls from `width` to `taper * width`."""
     t = np.linspace(0, 1, 8)
-    line = (1 - t) ** 2 * start + 2 * t * (1 - t) * bend + t ** 2 * end
+    line = (1 - t) ** 2 * start + 2 * t * (1 - t) * bend + t**2 * end
     slope = np.gradient(line)
     side = 0.5j * slope / abs(slope) * width * (1 + t * (taper - 1))
     return np.concatenate([line + side, (line - side)[::-1]])
@@ -44,10 +58,14 @@ def head(rng, centre, radius, gaze, cat):
         ear = ellipse(0.9 + (drop - 0.6) * 1j, 0.3, drop, -0.25)
     snout = rng.uniform(0.3, 0.42) if cat else rng.uniform(0.42, 0.6)
     mouth = gaze * (0.6 if cat else 1.0) + 0.4j
-    parts = [(-ear.conj(), 0.7), (ellipse(0, 1, rng.uniform(0.82, 1.05)), 1.0), (ear, 0.8),
-             (ellipse(mouth, snout * 1.2, snout), 1.2),
-             (ellipse(mouth - snout * 0.5j, 0.16, 0.11), 0.15),
-             *((ellipse(gaze * 0.55 + x - 0.15j, 0.12, 0.15), 0.1) for x in (-0.36, 0.36))]
+    parts = [
+        (-ear.conj(), 0.7),
+        (ellipse(0, 1, rng.uniform(0.82, 1.05)), 1.0),
+        (ear, 0.8),
+        (ellipse(mouth, snout * 1.2, snout), 1.2),
+        (ellipse(mouth - snout * 0.5j, 0.16, 0.11), 0.15),
+        *((ellipse(gaze * 0.55 + x - 0.15j, 0.12, 0.15), 0.1) for x in (-0.36, 0.36)),
+    ]
     pose = radius * np.exp(1j * rng.normal(0, 0.2))
     return [(outline * pose + centre, shade) for outline, shade in parts]
 
@@ -62,8 +80,10 @@ def side_view(rng, cat):
         toe = hip * length + rng.normal(0, 0.14) + foot * 1j
         parts += [(limb(hip * length, hip * length + foot * 0.5j, toe, thick, 0.7), shade)]
     face = length + rng.uniform(0, 0.15) + rng.uniform(-0.55, -0.15) * 1j
-    parts += [(ellipse(0, length, height, rng.normal(0, 0.08)), 1.0),
-              (limb(length * 0.6, length * 0.8 - 0.1j, face, height * 1.4), 0.95)]
+    parts += [
+        (ellipse(0, length, height, rng.normal(0, 0.08)), 1.0),
+        (limb(length * 0.6, length * 0.8 - 0.1j, face, height * 1.4), 0.95),
+    ]
     return parts + head(rng, face, rng.uniform(0.27, 0.36), rng.uniform(-0.1, 0.7), cat)
 
 
@@ -71,10 +91,13 @@ def front_view(rng, cat):
     """Parts, as in `side_view`, of a sitting animal that faces the viewer."""
     width, lean = rng.uniform(0.38, 0.52), rng.normal(0, 0.12)
     tip = width + rng.uniform(0.1, 0.4) + rng.uniform(0.1, 0.7) * 1j
-    parts = [(limb(width * 0.5 + 0.85j, width + 0.5 + 0.95j, tip, 0.2), 0.8),
-             *((ellipse(x * width + 0.75j, 0.27, 0.24), 0.8) for x in (-0.8, 0.8)),
-             (ellipse(0.4j, width, 0.62), 0.95), (ellipse(0.3j, width * 0.5, 0.36), 1.15),
-             *((limb(x + 0.2j, x + 0.6j, x + 1j, 0.24, 0.8), 0.92) for x in (-0.19, 0.19))]
+    parts = [
+        (limb(width * 0.5 + 0.85j, width + 0.5 + 0.95j, tip, 0.2), 0.8),
+        *((ellipse(x * width + 0.75j, 0.27, 0.24), 0.8) for x in (-0.8, 0.8)),
+        (ellipse(0.4j, width, 0.62), 0.95),
+        (ellipse(0.3j, width * 0.5, 0.36), 1.15),
+        *((limb(x + 0.2j, x + 0.6j, x + 1j, 0.24, 0.8), 0.92) for x in (-0.19, 0.19)),
+    ]
     return parts + head(rng, lean - 0.35j, rng.uniform(0.38, 0.5), lean * 3, cat)
 
 
@@ -159,8 +182,14 @@ def stored(split, index):
 
 def pets(version=1):
     """The data set; raise `version` when the drawings change, so that decoded copies are left aside."""
-    return DataSet('synthetic_pets', {
-        split: Source(f'synthetic_pets ({split})', Drawn(functools.partial(stored, split), count),
-                      ('synthetic_pets', version, SEED, split, count))
-        for split, count in SPLITS.items()
-    })
+    return DataSet(
+        'synthetic_pets',
+        {
+            split: Source(
+                f'synthetic_pets ({split})',
+                Drawn(functools.partial(stored, split), count),
+                ('synthetic_pets', version, SEED, split, count),
+            )
+            for split, count in SPLITS.items()
+        },
+    )

@@ -34,7 +34,7 @@ class SegmentationTask(Task):
     """Batches hold `image` uint8 `[B, S, S, 3]` and `labels` uint8 `[B, S, S]`."""
 
     title = 'U-Net'
-    curves = ('loss', 'pixel_accuracy', 'mean_iou')
+    headline = curves = ('loss', 'pixel_accuracy', 'mean_iou')
 
     @classmethod
     def defaults(cls) -> ConfigDict:
@@ -45,23 +45,31 @@ class SegmentationTask(Task):
         check_choice('loss', config.loss, LOSSES)
         check_choice('model.down', config.model.down, DOWN)
         check_choice('model.up', config.model.up, UP)
-        if config.log_every_steps * config.batch_size * config.data.image_size ** 2 >= 2 ** 31:
-            raise UserError('log_every_steps x batch_size x image_size² is more than pixels can be counted on the '
-                            'device; lower one of them')
+        if config.log_every_steps * config.batch_size * config.data.image_size**2 >= 2**31:
+            raise UserError(
+                'log_every_steps x batch_size x image_size² is more than pixels can be counted on the '
+                'device; lower one of them'
+            )
         if len(config.model.multipliers) < 2 or min(self.widths) < 1:
-            raise UserError(f'the model has {self.widths} channels; it needs two levels or more, of at least 1 each: '
-                            'set model.width and model.multipliers')
+            raise UserError(
+                f'the model has {self.widths} channels; it needs two levels or more, of at least 1 each: '
+                'set model.width and model.multipliers'
+            )
         augment.check_strengths('augment', config.augment)
         check_classes(config)
         check_standardization(config.data)
         for size in {config.data.image_size, config.augment.start_size or config.data.image_size}:
             check_size((size, size), len(config.model.multipliers))
         if config.augment.start_size > config.data.image_size:
-            raise UserError(f'augment.start_size {config.augment.start_size} is above data.image_size '
-                            f'{config.data.image_size}; set it to 0 to train at one size')
+            raise UserError(
+                f'augment.start_size {config.augment.start_size} is above data.image_size '
+                f'{config.data.image_size}; set it to 0 to train at one size'
+            )
         if config.augment.start_size and config.augment.grow_fraction >= 1:
-            raise UserError(f'augment.grow_fraction is {config.augment.grow_fraction}: no image would have full size; '
-                            'choose it below 1')
+            raise UserError(
+                f'augment.grow_fraction is {config.augment.grow_fraction}: no image would have full size; '
+                'choose it below 1'
+            )
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -89,8 +97,10 @@ class SegmentationTask(Task):
 
     @property
     def colors(self) -> dict[str, str]:
-        return {name: 'transparent' if name == BACKGROUND else color
-                for name, color in zip(self.classes, self.config.data.colors, strict=True)}
+        return {
+            name: 'transparent' if name == BACKGROUND else color
+            for name, color in zip(self.classes, self.config.data.colors, strict=True)
+        }
 
     def load(self, split: str) -> dict[str, np.ndarray]:
         return data.load(self.config.data, split)
@@ -114,11 +124,12 @@ class SegmentationTask(Task):
         return {'image': resize_image(example['image'], size), 'mask': self.style.colors[arrays['labels']]}
 
     def open_values(self) -> dict[str, Any]:
-        values: dict[str, Any] = {f'data.{key}': list(value)
-                                  for key, value in data.open_values(self.config.data).items()}
+        values: dict[str, Any] = {
+            f'data.{key}': list(value) for key, value in data.open_values(self.config.data).items()
+        }
         if self.config.class_weights == BALANCED:
             known = dataclasses.replace(self, config=filled(self.config, values))
-            counts = np.bincount(known.load('train')['labels'].ravel(), minlength=256)[:len(known.classes)]
+            counts = np.bincount(known.load('train')['labels'].ravel(), minlength=256)[: len(known.classes)]
             values['class_weights'] = balanced_weights(counts, known.classes)
         return values
 
@@ -142,8 +153,9 @@ class SegmentationTask(Task):
     def loss(self, params, batch_stats, constants, batch, keys: Keys, stage: int):
         """Mean loss over the augmented batch; returns it with the new statistics and the metric sums."""
         images, labels = self.augment(batch, keys, stage)
-        logits, updates = self.model.apply({'params': params, 'batch_stats': batch_stats}, images, train=True,
-                                           mutable=['batch_stats'])
+        logits, updates = self.model.apply(
+            {'params': params, 'batch_stats': batch_stats}, images, train=True, mutable=['batch_stats']
+        )
         losses = self.losses(logits, labels)
         sums = metric_sums(losses, logits, labels, jnp.ones_like(losses, dtype=bool))
         return jnp.mean(losses), (updates['batch_stats'], sums)
@@ -158,15 +170,30 @@ class SegmentationTask(Task):
 
         def one(image, labels, geometry_key, color_key):
             sampling = augment.random_sampling(
-                geometry_key, input_size=image.shape[0], output_size=size, flip=options.flip,
-                scale=options.scale, aspect=options.aspect, shift=options.shift)
+                geometry_key,
+                input_size=image.shape[0],
+                output_size=size,
+                flip=options.flip,
+                scale=options.scale,
+                aspect=options.aspect,
+                shift=options.shift,
+            )
             image = augment.resample_image(image / 255.0, sampling)
-            image = augment.random_color(color_key, image, brightness=options.brightness,
-                                         contrast=options.contrast, saturation=options.saturation)
+            image = augment.random_color(
+                color_key,
+                image,
+                brightness=options.brightness,
+                contrast=options.contrast,
+                saturation=options.saturation,
+            )
             return standardize(image, self.config.data), augment.resample_labels(labels, sampling)
 
-        return jax.vmap(one)(batch['image'], batch['labels'], keys.per_example('geometry', batch['index']),
-                             keys.per_example('color', batch['index']))
+        return jax.vmap(one)(
+            batch['image'],
+            batch['labels'],
+            keys.per_example('geometry', batch['index']),
+            keys.per_example('color', batch['index']),
+        )
 
     def logits(self, variables, images: jax.Array) -> Any:
         """Images in `[0, 1]`, `[B, H, W, 3]`, to logits `[B, H, W, classes]`, in evaluation mode."""
@@ -189,17 +216,28 @@ class SegmentationTask(Task):
         """Pictures of the predictions for a batch of test examples."""
         images = examples['image'] / np.float32(255)
         probabilities = jax.nn.softmax(self.compiled_logits(variables, images))
-        return {'predictions': figures.prediction_grid(images, examples['labels'], np.asarray(probabilities),
-                                                       examples['index'], self.style)}
+        return {
+            'predictions': figures.prediction_grid(
+                images, examples['labels'], np.asarray(probabilities), examples['index'], self.style
+            )
+        }
 
     def compare(self, runs: dict[str, tuple], examples) -> list[Picture]:
         """One picture of the same examples, segmented by several runs: name to (task, variables)."""
         images = examples['image'] / np.float32(255)
-        predictions = {name: np.asarray(task.compiled_logits(variables, images)).argmax(-1)
-                       for name, (task, variables) in runs.items()}
+        predictions = {
+            name: np.asarray(task.compiled_logits(variables, images)).argmax(-1)
+            for name, (task, variables) in runs.items()
+        }
         grid = figures.comparison_grid(images, examples['labels'], predictions, examples['index'], self.style)
-        return [Picture('Predictions', 'The same test images, their true masks, and what the first run of each '
-                        'configuration predicts; below, the share of pixels that are wrong.', grid)]
+        return [
+            Picture(
+                'Predictions',
+                'The same test images, their true masks, and what the first run of each '
+                'configuration predicts; below, the share of pixels that are wrong.',
+                grid,
+            )
+        ]
 
     def report(self, rows) -> list[str | Picture]:
         return report.sections(rows)
@@ -212,16 +250,25 @@ class SegmentationTask(Task):
         """The mask and an overlay of a picture, at its own size, and the share of each class in it."""
         mask = figures.full_size_mask(output, picture.size)
         shares = np.bincount(mask.ravel(), minlength=len(self.classes)) / mask.size
-        images = {'mask': figures.indexed(mask, self.style),
-                  'overlay': figures.photo_overlay(picture, mask, self.style)}
-        return images, {'width': picture.width, 'height': picture.height,
-                        'shares': dict(zip(self.classes, shares.round(6).tolist(), strict=True))}
+        images = {
+            'mask': figures.indexed(mask, self.style),
+            'overlay': figures.photo_overlay(picture, mask, self.style),
+        }
+        return images, {
+            'width': picture.width,
+            'height': picture.height,
+            'shares': dict(zip(self.classes, shares.round(6).tolist(), strict=True)),
+        }
 
 
 def metric_sums(losses, logits, labels, valid) -> dict[str, jax.Array]:
-    return {'loss': jnp.sum(jnp.where(valid, losses, 0)), 'examples': jnp.sum(valid, dtype=jnp.int32),
-            'confusion': confusion_matrix(labels=labels, predictions=jnp.argmax(logits, -1), valid=valid,
-                                          classes=logits.shape[-1])}
+    return {
+        'loss': jnp.sum(jnp.where(valid, losses, 0)),
+        'examples': jnp.sum(valid, dtype=jnp.int32),
+        'confusion': confusion_matrix(
+            labels=labels, predictions=jnp.argmax(logits, -1), valid=valid, classes=logits.shape[-1]
+        ),
+    }
 
 
 def check_classes(config) -> None:

@@ -91,7 +91,8 @@ class Adversaries:
         if self.swap:
             maps = make_maps()
             params['discriminator'] = SwapDiscriminator(self.classes).init(
-                jax.random.fold_in(key, 2), maps, jnp.zeros(len(maps), jnp.int32))['params']
+                jax.random.fold_in(key, 2), maps, jnp.zeros(len(maps), jnp.int32)
+            )['params']
         return params
 
     def terms(self, params, *, mu, maps, labels, true) -> dict[str, jax.Array]:
@@ -107,7 +108,12 @@ class Adversaries:
             terms |= {'adversary_loss': nll, 'denial_loss': self.latent * denial}
         if self.swap:
             nll, fooled = SwapDiscriminator(self.classes).terms(
-                params['discriminator'], maps['given'], maps['swap'], labels['given'], labels['swap'],
-                labels['given'] == true)
+                params['discriminator'],
+                maps['given'],
+                maps['swap'],
+                labels['given'],
+                labels['swap'],
+                labels['given'] == true,
+            )
             terms |= {'discriminator_loss': nll, 'realism_loss': self.swap * fooled}
         return terms

@@ -34,7 +34,7 @@ class ClassifierTask(Task):
     """Batches hold `image` uint8 `[B, S, S, C]` and `label` int32 `[B]`."""
 
     title = 'Classifier'
-    curves = ('loss', 'accuracy')
+    headline = curves = ('loss', 'accuracy')
     figure_examples = 64
 
     @classmethod
@@ -91,8 +91,9 @@ class ClassifierTask(Task):
         images = self.augment(batch, keys)
         if self.config.augment.attack:
             images = self.attacked(variables, images, batch, keys)
-        logits, updates = self.model(train=True).apply(variables, standardize(images, self.config.data),
-                                                       mutable=['batch_stats'])
+        logits, updates = self.model(train=True).apply(
+            variables, standardize(images, self.config.data), mutable=['batch_stats']
+        )
         nll = label_nll(logits=logits, labels=batch['label'])
         even = -jnp.mean(jax.nn.log_softmax(logits), axis=-1)
         losses = self.weighted(nll + self.config.label_smoothing * (even - nll), batch['label'])
@@ -104,8 +105,15 @@ class ClassifierTask(Task):
         options, size = self.config.augment, self.config.data.image_size
 
         def one(image, key, cut_key, noise_key):
-            sampling = augment.random_sampling(key, input_size=size, output_size=size, flip=options.flip,
-                                               scale=options.scale, aspect=options.aspect, shift=options.shift)
+            sampling = augment.random_sampling(
+                key,
+                input_size=size,
+                output_size=size,
+                flip=options.flip,
+                scale=options.scale,
+                aspect=options.aspect,
+                shift=options.shift,
+            )
             image = augment.resample_image(image / 255.0, sampling)
             image = augment.cut_out(cut_key, image, options.cut_out) if options.cut_out else image
             return augment.random_noise(noise_key, image, options.noise) if options.noise else image
@@ -142,8 +150,7 @@ class ClassifierTask(Task):
         return metric_sums(losses, logits, batch['label'], batch['valid'])
 
     def summarize(self, sums: dict[str, np.ndarray]) -> dict[str, float]:
-        return {'loss': float(sums['loss'] / sums['examples']),
-                'accuracy': float(sums['correct'] / sums['examples'])}
+        return {'loss': float(sums['loss'] / sums['examples']), 'accuracy': float(sums['correct'] / sums['examples'])}
 
     def figures(self, variables, examples, keys: Keys) -> dict[str, np.ndarray]:
         """The examples with the predicted labels."""
@@ -157,8 +164,10 @@ class ClassifierTask(Task):
 
     def present(self, picture: Image.Image, output: np.ndarray, labels=()) -> tuple[dict, dict]:
         """No image; the predicted label, and the probability of each."""
-        return {}, {'label': self.classes[output.argmax()],
-                    'probabilities': dict(zip(self.classes, output.round(6).tolist(), strict=True))}
+        return {}, {
+            'label': self.classes[output.argmax()],
+            'probabilities': dict(zip(self.classes, output.round(6).tolist(), strict=True)),
+        }
 
 
 def classifier_task(config: ConfigDict, key: str) -> ClassifierTask:
@@ -168,17 +177,24 @@ def classifier_task(config: ConfigDict, key: str) -> ClassifierTask:
     if stored.get('task') != 'classifier':
         raise UserError(f'{key}: the run in {workdir} is no classifier; name one trained with configs/classifier_*.py')
     if stored.data.name != config.data.name:
-        raise UserError(f'{key}: the classifier in {workdir} was trained on {stored.data.name}, not on '
-                        f'{config.data.name}; name another one')
+        raise UserError(
+            f'{key}: the classifier in {workdir} was trained on {stored.data.name}, not on '
+            f'{config.data.name}; name another one'
+        )
     if list(stored.data.classes) != list(config.data.classes):
         theirs, ours = (', '.join(names[:5]) for names in (stored.data.classes, config.data.classes))
-        raise UserError(f'{key}: the classifier in {workdir} predicts other classes ({theirs}, …) than the VAE has '
-                        f'({ours}, …); name another one')
+        raise UserError(
+            f'{key}: the classifier in {workdir} predicts other classes ({theirs}, …) than the VAE has '
+            f'({ours}, …); name another one'
+        )
     if stored.data.image_size != config.data.image_size or len(stored.data.mean) != len(config.data.mean):
         raise UserError(f'{key}: the classifier in {workdir} was trained on images of another shape; name another one')
     return ClassifierTask(checked(stored, ClassifierTask.defaults()))
 
 
 def metric_sums(losses, logits, labels, valid) -> dict[str, jax.Array]:
-    return {'loss': jnp.sum(jnp.where(valid, losses, 0)), 'examples': jnp.sum(valid, dtype=jnp.int32),
-            'correct': jnp.sum(valid & (jnp.argmax(logits, -1) == labels), dtype=jnp.int32)}
+    return {
+        'loss': jnp.sum(jnp.where(valid, losses, 0)),
+        'examples': jnp.sum(valid, dtype=jnp.int32),
+        'correct': jnp.sum(valid & (jnp.argmax(logits, -1) == labels), dtype=jnp.int32),
+    }

@@ -62,8 +62,14 @@ def grid(images: np.ndarray, title: str, row_names=(), column_names=()) -> np.nd
     return figure_to_image(fig)
 
 
-def all_figures(originals: np.ndarray, labels: np.ndarray, swaps: np.ndarray, interpolation: np.ndarray,
-                samples: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
+def all_figures(
+    originals: np.ndarray,
+    labels: np.ndarray,
+    swaps: np.ndarray,
+    interpolation: np.ndarray,
+    samples: np.ndarray,
+    names: Sequence[str],
+) -> dict[str, np.ndarray]:
     """Every picture of a VAE.
 
     Args:
@@ -89,8 +95,12 @@ def swap_grid(originals: np.ndarray, labels: np.ndarray, swaps: np.ndarray, name
     rows = np.arange(min(10, len(originals)))
     shown = shown_labels(len(swaps))
     by_image = np.concatenate([originals[rows, None], np.swapaxes(swaps[shown][:, rows], 0, 1)], axis=1)
-    return grid(by_image, 'each image as every label', [f'is {short(names[labels[i]])}' for i in rows],
-                ['original', *(short(names[i]) for i in shown)])
+    return grid(
+        by_image,
+        'each image as every label',
+        [f'is {short(names[labels[i]])}' for i in rows],
+        ['original', *(short(names[i]) for i in shown)],
+    )
 
 
 def pairs(
@@ -102,7 +112,7 @@ def pairs(
     for axis in axes.flat:
         axis.axis('off')
     for i in range(count):
-        left, right = axes[i // columns, 2 * (i % columns):2 * (i % columns) + 2]
+        left, right = axes[i // columns, 2 * (i % columns) : 2 * (i % columns) + 2]
         left.axis('on')
         right.axis('on')
         tile(left, originals[i], f'is {short(names[labels[i]])}')

@@ -63,8 +63,10 @@ class ConditionalVAE(nn.Module):
     def posterior(self, features: jax.Array, labels: jax.Array) -> Posterior:
         """The posterior `[..., B, Z]` of images with features `[B, F]`, given labels `[..., B]`."""
         shape = *labels.shape, self.latent
-        return Posterior(jnp.broadcast_to(self.to_mu(features), shape) + self.embed_mu(labels),
-                         jnp.broadcast_to(self.to_log_var(features), shape) + self.embed_log_var(labels))
+        return Posterior(
+            jnp.broadcast_to(self.to_mu(features), shape) + self.embed_mu(labels),
+            jnp.broadcast_to(self.to_log_var(features), shape) + self.embed_log_var(labels),
+        )
 
     def decode(self, latents: jax.Array) -> jax.Array:
         """Latents `[..., Z]` to mean images `[..., H, W, C]` in `(0, 1)`: displayed without clipping."""

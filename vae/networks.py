@@ -122,8 +122,10 @@ def check_shape(model, size: int) -> None:
     check_choice('model.encoder', model.encoder, ENCODERS)
     factor = 2 ** HALVINGS[model.encoder]
     if size % factor:
-        raise UserError(f'images of {size} pixels do not halve {HALVINGS[model.encoder]} times for model.encoder='
-                        f'{model.encoder}; choose another one, or data.image_size as a multiple of {factor}')
+        raise UserError(
+            f'images of {size} pixels do not halve {HALVINGS[model.encoder]} times for model.encoder='
+            f'{model.encoder}; choose another one, or data.image_size as a multiple of {factor}'
+        )
     if model.width < 2:
         raise UserError(f'model.width is {model.width}; it must be at least 2')
 

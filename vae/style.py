@@ -28,7 +28,7 @@ def digit_measures(ink: jax.Array) -> jax.Array:
     slant = jnp.sum(ink * dx * dy, axis=(1, 2)) / (jnp.sum(ink * dy * dy, axis=(1, 2)) + 1e-6)
     across = ink[:, :-1, 1:] - ink[:, :-1, :-1]
     down = ink[:, 1:, :-1] - ink[:, :-1, :-1]
-    outline = jnp.sum(jnp.sqrt(across ** 2 + down ** 2 + 1e-12), axis=(1, 2)) + 1e-6
+    outline = jnp.sum(jnp.sqrt(across**2 + down**2 + 1e-12), axis=(1, 2)) + 1e-6
     width = 2 * total / outline
     return jnp.stack([slant, width, mean_x, mean_y, total / (ink.shape[1] * ink.shape[2])], axis=-1)
 
@@ -37,8 +37,9 @@ def color_measures(images: jax.Array) -> jax.Array:
     """`[B, H, W, 3]`: mean of each colour, standard deviation of the brightness, mean saturation."""
     grey = jnp.mean(images, axis=-1)
     saturation = jnp.mean(jnp.max(images, axis=-1) - jnp.min(images, axis=-1), axis=(1, 2))
-    return jnp.concatenate([jnp.mean(images, axis=(1, 2)), jnp.std(grey, axis=(1, 2))[:, None],
-                            saturation[:, None]], axis=-1)
+    return jnp.concatenate(
+        [jnp.mean(images, axis=(1, 2)), jnp.std(grey, axis=(1, 2))[:, None], saturation[:, None]], axis=-1
+    )
 
 
 def moments(a: jax.Array, b: jax.Array, weight: jax.Array) -> jax.Array:
@@ -51,5 +52,5 @@ def moments(a: jax.Array, b: jax.Array, weight: jax.Array) -> jax.Array:
 def correlations(sums: np.ndarray) -> np.ndarray:
     """Pearson's correlation `[M]` from summed `moments` `[6, M]`."""
     n, a, b, aa, bb, ab = np.asarray(sums, np.float64)
-    covariance = ab / n - a * b / n ** 2
+    covariance = ab / n - a * b / n**2
     return covariance / np.sqrt((aa / n - (a / n) ** 2) * (bb / n - (b / n) ** 2))

@@ -34,18 +34,17 @@ DIGITS = {
 OBJECTS = {
     'ship': ['i30404535 t408444 t303404 b05857717', 'i31414333 i51616353 t13737515 b05858717'],
     'house': ['t044084 b14747818 i25454828 i55656656', 'i61717363 t044084 b14747818 i35555838'],
-    'tree': ['i35555838 B10707616', 'i35555838 B02525606 B32828636 B20606525',
-             'i35555838 b406323 b417616'],
-    'car': ['t21617414 i32525434 b04848606 I15353717 I55757757',
-            'b0262848606 t13333414 I15353717 I55757757'],
-    'bird': ['b03053634 i36565848 B143373765727 T14545635 i618363 B41717444 I52626353',
-             't040635 i638464 B1544746737 B42727545 I53636454 t251055'],
+    'tree': ['i35555838 B10707616', 'i35555838 B02525606 B32828636 B20606525', 'i35555838 b406323 b417616'],
+    'car': ['t21617414 i32525434 b04848606 I15353717 I55757757', 'b0262848606 t13333414 I15353717 I55757757'],
+    'bird': [
+        'b03053634 i36565848 B143373765727 T14545635 i618363 B41717444 I52626353',
+        't040635 i638464 B1544746737 B42727545 I53636454 t251055',
+    ],
     'fish': ['t54827486 B042152745627 I13232414', 't525030 t5647 t54827486 B042262745626'],
     'star': ['b40538365784618250333', 'b405282648656483606240232'],
     'cup': ['T5282865655757353 b12625727 I11616313', 'T5383875756767454 b11616818 i13636414'],
     'chair': ['b10202818 t14646515 b54646858', 'b10202818 b60707868 t11717313 t14747616'],
-    'face': ['B00808808 I12323414 I52727454 I1546755737',
-             'B00808808 T031070836222 I13333515 I53737555 i26666727'],
+    'face': ['B00808808 I12323414 I52727454 I1546755737', 'B00808808 T031070836222 I13333515 I53737555 i26666727'],
 }
 
 
@@ -150,11 +149,19 @@ def stored(draw, split, index):
 
 def data_set(name, draw, labels, channels, version=1):
     """The images that `draw` makes; raise `version` when they change, so that decoded copies are left aside."""
-    return DataSet(name, {
-        split: Source(f'{name} ({split})', Drawn(functools.partial(stored, draw, split), count),
-                      (name, version, SEED, split, count))
-        for split, count in SPLITS.items()
-    }, tuple(labels), channels=channels)
+    return DataSet(
+        name,
+        {
+            split: Source(
+                f'{name} ({split})',
+                Drawn(functools.partial(stored, draw, split), count),
+                (name, version, SEED, split, count),
+            )
+            for split, count in SPLITS.items()
+        },
+        tuple(labels),
+        channels=channels,
+    )
 
 
 def digits():

@@ -34,8 +34,15 @@ from vae.model import ConditionalVAE, build
 from vae.networks import DECODERS
 
 CLASSIFIERS = {'frozen': 'classifier_workdir', 'judge': 'judge_workdir'}  # Name in metrics and constants: config key.
-LOSSES = ('label_loss', 'swap_loss', 'adversary_loss', 'denial_loss', 'discriminator_loss', 'realism_loss',
-          'cycle_loss')
+LOSSES = (
+    'label_loss',
+    'swap_loss',
+    'adversary_loss',
+    'denial_loss',
+    'discriminator_loss',
+    'realism_loss',
+    'cycle_loss',
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +54,7 @@ class VAETask(Task):
     """
 
     title = 'Label-conditioned VAE'
+    headline = ('total', 'reconstruction', 'kl', 'swap_accuracy/judge')
     curves = ('total', 'reconstruction', 'kl', 'label_loss')
     figure_examples = 64
     takes_labels = True
@@ -77,8 +85,10 @@ class VAETask(Task):
         """The tasks of the frozen classifier and of the judge. Raises UserError where they do not fit."""
         tasks = {name: classifier_task(self.config, key) for name, key in CLASSIFIERS.items()}
         if not differences(*(task.config for task in tasks.values())):
-            raise UserError('judge_workdir: the judge is the same run as the frozen classifier; name one of another '
-                            'architecture or seed')
+            raise UserError(
+                'judge_workdir: the judge is the same run as the frozen classifier; name one of another '
+                'architecture or seed'
+            )
         return tasks
 
     @property
@@ -123,8 +133,10 @@ class VAETask(Task):
 
     def constants(self) -> dict[str, Any]:
         """The variables of the frozen classifier and of the judge."""
-        restored = {name: restore(task, pathlib.Path(self.config[CLASSIFIERS[name]]), Devices())[0]
-                    for name, task in self.classifiers.items()}
+        restored = {
+            name: restore(task, pathlib.Path(self.config[CLASSIFIERS[name]]), Devices())[0]
+            for name, task in self.classifiers.items()
+        }
         return jax.tree.map(np.asarray, restored)  # For the caller's devices, which may be others.
 
     def given_labels(self, batch, keys: Keys) -> jax.Array:
@@ -152,8 +164,12 @@ class VAETask(Task):
         images = standardize(self.flipped(batch, keys) / 255.0, self.config.data)
         stacked = jnp.stack([*labels.values()])
         (posteriors, means, log_scale), updates = self.model(train=True).apply(
-            {'params': params, 'batch_stats': batch_stats}, images, stacked, self.noise(batch, keys),
-            mutable=['batch_stats'])
+            {'params': params, 'batch_stats': batch_stats},
+            images,
+            stacked,
+            self.noise(batch, keys),
+            mutable=['batch_stats'],
+        )
         nll, maps = (unstack(x, labels) for x in self.shown_nll(constants, means, stacked, batch, keys))
         posterior, mean = unstack((posteriors, means), labels)['given']
         terms = self.elbo_terms(images, posterior, mean, log_scale)
@@ -185,14 +201,20 @@ class VAETask(Task):
     def cycled(self, variables, swaps, batch, keys: Keys) -> jax.Array:
         """Swaps `[B, S, S, C]` in `[0, 1]`, encoded and decoded under the true labels; statistics are not kept."""
         (_, means, _), _ = self.model(train=True).apply(
-            variables, standardize(swaps, self.config.data), batch['label'][None], self.noise(batch, keys, 'cycle'),
-            mutable=['batch_stats'])
+            variables,
+            standardize(swaps, self.config.data),
+            batch['label'][None],
+            self.noise(batch, keys, 'cycle'),
+            mutable=['batch_stats'],
+        )
         return means[0]
 
     def elbo_terms(self, images, posterior, mean, log_scale) -> dict[str, jax.Array]:
         """The two terms of the evidence lower bound, `[B]` each."""
-        return {'reconstruction': self.log_likelihood(images, mean, log_scale),
-                'kl': kl_divergence(mu=posterior.mu, log_var=posterior.log_var)}
+        return {
+            'reconstruction': self.log_likelihood(images, mean, log_scale),
+            'kl': kl_divergence(mu=posterior.mu, log_var=posterior.log_var),
+        }
 
     def log_likelihood(self, images, mean, log_scale) -> jax.Array:
         """Log-likelihood `[B]` of standardised images under mean images in `(0, 1)`."""
@@ -216,8 +238,15 @@ class VAETask(Task):
 
         def one(image, key):
             move_key, noise_key = jax.random.split(key)
-            sampling = augment.random_sampling(move_key, input_size=size, output_size=size, flip=False,
-                                               scale=options.scale, aspect=options.scale, shift=options.shift)
+            sampling = augment.random_sampling(
+                move_key,
+                input_size=size,
+                output_size=size,
+                flip=False,
+                scale=options.scale,
+                aspect=options.scale,
+                shift=options.shift,
+            )
             image = augment.resample_image(image, sampling)
             return image + options.noise * jax.random.normal(noise_key, image.shape)
 
@@ -252,12 +281,14 @@ class VAETask(Task):
 
     def importance_bound(self, apply, images, posterior, log_scale, batch, keys: Keys) -> jax.Array:
         """log mean_k p(x, z_k) / q(z_k | x) over `importance_samples` samples (Burda et al. 2015): `[B]`."""
+
         def log_weight(k):
             noise = self.noise(batch, Keys(keys.root, k), 'importance')
             latents = posterior.sample(noise)
             likelihood = self.log_likelihood(images, apply(latents, method='decode'), log_scale)
-            log_ratio = 0.5 * jnp.sum(noise ** 2 - latents ** 2 + posterior.log_var, axis=-1)
+            log_ratio = 0.5 * jnp.sum(noise**2 - latents**2 + posterior.log_var, axis=-1)
             return likelihood + log_ratio
+
         count = self.config.importance_samples
         weights = jax.lax.map(log_weight, jnp.arange(1, count + 1))
         return jax.nn.logsumexp(weights, axis=0) - jnp.log(count)
@@ -279,9 +310,11 @@ class VAETask(Task):
         given, true = self.label_column, batch['label'][None, :]
         valid = batch['valid'][None, :]
         wrong, right = (given != true) & valid, (given == true) & valid
-        sums = {'swaps': jnp.sum(wrong, axis=1, dtype=jnp.int32),
-                'changes': swaps_lib.batch_sums(images, batch['image'] / 255.0, batch['label'], batch['valid']),
-                'judged': self.judged(constants, images, batch)}
+        sums = {
+            'swaps': jnp.sum(wrong, axis=1, dtype=jnp.int32),
+            'changes': swaps_lib.batch_sums(images, batch['image'] / 255.0, batch['label'], batch['valid']),
+            'judged': self.judged(constants, images, batch),
+        }
         for name, classifier in self.classifiers.items():
             logits = classifier.logits(constants[name], images.reshape(-1, *images.shape[2:]))
             predicted = jnp.argmax(logits, axis=-1).reshape(len(self.classes), -1)
@@ -298,10 +331,15 @@ class VAETask(Task):
         """The judge's features of each image, its reconstruction, and one swap, for `manifold.metrics`."""
         given = manifold.given_label(batch['label'], batch['index'], len(self.classes))
         rows = jnp.arange(len(given))
-        shown = {'real': batch['image'] / 255.0, 'reconstructed': images[batch['label'], rows],
-                 'swapped': images[given, rows]}
-        maps = {name: self.classifiers['judge'].logits_and_maps(constants['judge'], pixels)[1]
-                for name, pixels in shown.items()}
+        shown = {
+            'real': batch['image'] / 255.0,
+            'reconstructed': images[batch['label'], rows],
+            'swapped': images[given, rows],
+        }
+        maps = {
+            name: self.classifiers['judge'].logits_and_maps(constants['judge'], pixels)[1]
+            for name, pixels in shown.items()
+        }
         features = {name: jnp.mean(value, axis=(1, 2)) for name, value in maps.items()}
         return {**features, 'labels': batch['label'], 'given': given}
 
@@ -310,20 +348,27 @@ class VAETask(Task):
 
         The terms add up to `total`. In training, an image that is not compared with its reconstruction counts as 0.
         """
-        means = {name: float(sums[name] / sums['examples']) for name in
-                 ('total', 'reconstruction', 'kl', *LOSSES, 'mse', 'iw_bound') if name in sums}
+        means = {
+            name: float(sums[name] / sums['examples'])
+            for name in ('total', 'reconstruction', 'kl', *LOSSES, 'mse', 'iw_bound')
+            if name in sums
+        }
         metrics: dict[str, float] = {'loss': means['total']} | means
         if 'swaps' not in sums:
             return metrics
-        dimensions = self.config.data.image_size ** 2 * self.channels
+        dimensions = self.config.data.image_size**2 * self.channels
         nats = (means['kl'] - means['reconstruction']) / dimensions + float(np.mean(np.log(self.config.data.std)))
-        metrics |= {'psnr': -10 * float(np.log10(means['mse'])),
-                    'bits_per_dim': (nats + float(np.log(255))) / float(np.log(2))}
+        metrics |= {
+            'psnr': -10 * float(np.log10(means['mse'])),
+            'bits_per_dim': (nats + float(np.log(255))) / float(np.log(2)),
+        }
         swaps = sums['swaps'].sum()
         for name in CLASSIFIERS:
-            metrics |= {f'right_label_accuracy/{name}': float(sums[f'right/{name}'] / sums['examples']),
-                        f'swap_accuracy/{name}': float(sums[f'given/{name}'].sum() / swaps),
-                        f'original_label_rate/{name}': float(sums[f'original/{name}'] / swaps)}
+            metrics |= {
+                f'right_label_accuracy/{name}': float(sums[f'right/{name}'] / sums['examples']),
+                f'swap_accuracy/{name}': float(sums[f'given/{name}'].sum() / swaps),
+                f'original_label_rate/{name}': float(sums[f'original/{name}'] / swaps),
+            }
         with np.errstate(invalid='ignore'):  # No image was turned into a label that all of them have.
             by_label = sums['given/judge'] / sums['swaps']
         metrics |= {f'swap_accuracy/judge/{label}': float(x) for label, x in zip(self.classes, by_label, strict=True)}
@@ -331,8 +376,9 @@ class VAETask(Task):
         metrics |= {f'swap/{name}': value for name, value in measured.items()}
         for pairs in ('kept', 'shuffled'):
             values = style.correlations(sums[f'style_{pairs}'])
-            metrics |= {f'style/{name}/{pairs}': float(x) for name, x in zip(
-                style.names(self.channels), values, strict=True)}
+            metrics |= {
+                f'style/{name}/{pairs}': float(x) for name, x in zip(style.names(self.channels), values, strict=True)
+            }
         return metrics
 
     def figures(self, variables, examples, keys: Keys) -> dict[str, np.ndarray]:
@@ -347,8 +393,14 @@ class VAETask(Task):
         for name, (task, variables) in runs.items():
             swaps = jax.jit(task.swaps)(variables, pixels[:10])
             grid = figures.swap_grid(pixels, labels, np.asarray(swaps), task.classes)
-            pictures.append(Picture(f'Swaps of {name}', f'{name}: a row for each test image, and in it the image '
-                                    'as every label. A digit or object changes, its style should not.', grid))
+            pictures.append(
+                Picture(
+                    f'Swaps of {name}',
+                    f'{name}: a row for each test image, and in it the image '
+                    'as every label. A digit or object changes, its style should not.',
+                    grid,
+                )
+            )
         return pictures
 
     @functools.cached_property
@@ -359,9 +411,11 @@ class VAETask(Task):
         """What figures show of images `[N, S, S, C]` in `[0, 1]` with their true labels `[N]`."""
         apply = self.bound(variables)
         features = apply(standardize(pixels, self.config.data), method='features')
-        return {'swaps': self.all_labels(variables, features),
-                'interpolation': latents.interpolation(apply, features, labels),
-                'samples': latents.samples(apply, features, len(self.classes), key)}
+        return {
+            'swaps': self.all_labels(variables, features),
+            'interpolation': latents.interpolation(apply, features, labels),
+            'samples': latents.samples(apply, features, len(self.classes), key),
+        }
 
     def report(self, rows) -> list[str | Picture]:
         return report.sections(rows)

@@ -1,7 +1,9 @@
 """Data sets of TFDS, prepared where they are not. The only module that imports TFDS; TensorFlow only prepares."""
 
 from collections.abc import Mapping
+import contextlib
 import os
+import sys
 from typing import Any
 
 import tensorflow_datasets as tfds
@@ -70,13 +72,15 @@ def prepared_builder(config: Any) -> tfds.core.DatasetBuilder:
     notice(f'preparing {config.name} in {builder.data_path}; this is done once')
     downloader.MAX_RETRIES = 6  # Where no host has an address, 13 seconds in place of 200.
     download = tfds.download.DownloadConfig(manual_dir=manual_dir or None)
+    tfds.display_progress_bar(sys.stderr.isatty())  # Its control codes garble a log file.
     try:
-        builder.download_and_prepare(download_config=download, file_format='array_record')
+        with contextlib.redirect_stdout(None):  # Results alone go there; TFDS only repeats the notice above.
+            builder.download_and_prepare(download_config=download, file_format='array_record')
     except ImportError as error:
         raise UserError(
             f'preparing {config.name} needs TensorFlow ({error}): pip install tensorflow-cpu; or {advice}'
         ) from error
-    except Exception as error:  # TFDS lets through whatever its downloader and the file system raise.
+    except Exception as error:  # The downloader and the file system raise many types.
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f'{config.name} is not in {builder.data_path} and could not be prepared ({reason[:200]}); {advice}'

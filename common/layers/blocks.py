@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from common.layers import cpu
 
-MOMENTUM = 0.9  # Of the running statistics; evaluation averages them further (optimizer.ema_decay).
+MOMENTUM = 0.9  # For running statistics; evaluation averages them further (optimizer.ema_decay).
 
 
 class Mode(NamedTuple):
@@ -31,10 +31,12 @@ class Mode(NamedTuple):
 
 def conv_norm(x: jax.Array, features: int, mode: Mode, kernel: int = 3, stride: int = 1) -> jax.Array:
     """Convolution and batch normalisation (Ioffe & Szegedy 2015, arXiv:1502.03167), inside a compact module."""
-    x = nn.Conv(features, (kernel, kernel), stride, use_bias=False, dtype=mode.dtype,
-                conv_general_dilated_cls=lambda: conv)(x)
-    return nn.BatchNorm(use_running_average=not mode.train, momentum=MOMENTUM, dtype=mode.dtype,
-                        axis_name=mode.axis_name)(x)
+    x = nn.Conv(
+        features, (kernel, kernel), stride, use_bias=False, dtype=mode.dtype, conv_general_dilated_cls=lambda: conv
+    )(x)
+    return nn.BatchNorm(
+        use_running_average=not mode.train, momentum=MOMENTUM, dtype=mode.dtype, axis_name=mode.axis_name
+    )(x)
 
 
 def conv_norm_relu(x: jax.Array, features: int, mode: Mode, kernel: int = 3, stride: int = 1) -> jax.Array:
@@ -84,8 +86,9 @@ def max_pool(x: jax.Array) -> jax.Array:
 def bilinear_upsample(x: jax.Array) -> jax.Array:
     """Bilinear interpolation, `[B, H, W, C]` to `[B, 2H, 2W, C]`, with half-pixel centres."""
     b, h, w, c = x.shape
-    return jax.lax.platform_dependent(x, cpu=cpu.bilinear_upsample, default=lambda x: jax.image.resize(
-        x, (b, 2 * h, 2 * w, c), 'bilinear'))
+    return jax.lax.platform_dependent(
+        x, cpu=cpu.bilinear_upsample, default=lambda x: jax.image.resize(x, (b, 2 * h, 2 * w, c), 'bilinear')
+    )
 
 
 def conv(images: jax.Array, kernel: jax.Array, window_strides, padding, **options) -> jax.Array:
@@ -93,6 +96,7 @@ def conv(images: jax.Array, kernel: jax.Array, window_strides, padding, **option
 
     With the forms for CPU it is differentiable once, in reverse mode only.
     """
+
     def plain(images, kernel):
         return jax.lax.conv_general_dilated(images, kernel, window_strides, padding, **options)
 
@@ -101,5 +105,10 @@ def conv(images: jax.Array, kernel: jax.Array, window_strides, padding, **option
     return plain(images, kernel)
 
 
-PLAIN = {'lhs_dilation': (1, 1), 'rhs_dilation': (1, 1), 'feature_group_count': 1, 'precision': None,
-         'dimension_numbers': jax.lax.conv_dimension_numbers((1,) * 4, (1,) * 4, cpu.NHWC)}
+PLAIN = {
+    'lhs_dilation': (1, 1),
+    'rhs_dilation': (1, 1),
+    'feature_group_count': 1,
+    'precision': None,
+    'dimension_numbers': jax.lax.conv_dimension_numbers((1,) * 4, (1,) * 4, cpu.NHWC),
+}

@@ -25,7 +25,7 @@ def bilinear_upsample(x: jax.Array) -> jax.Array:
         before, after = part(0, size - 1), part(1, size)
         even = jnp.concatenate([part(0, 1), 0.25 * before + 0.75 * after], axis=axis)
         odd = jnp.concatenate([0.75 * before + 0.25 * after, part(size - 1, size)], axis=axis)
-        x = jnp.stack([even, odd], axis=axis + 1).reshape(*x.shape[:axis], 2 * size, *x.shape[axis + 1:])
+        x = jnp.stack([even, odd], axis=axis + 1).reshape(*x.shape[:axis], 2 * size, *x.shape[axis + 1 :])
     return x
 
 
@@ -80,8 +80,9 @@ def in_pairs(images: jax.Array, kernel: jax.Array) -> jax.Array:
     """Computes two neighbouring pixels at a time: twice the channels, a stride of 2, a kernel wider by one pixel."""
     both = [jnp.pad(kernel, ((0, 0), (left, 1 - left), (0, 0), (0, 0))) for left in (0, 1)]
     margin = len(kernel) // 2
-    pairs = jax.lax.conv_general_dilated(images, jnp.concatenate(both, axis=-1), (1, 2), ((margin, margin),) * 2,
-                                         dimension_numbers=NHWC)
+    pairs = jax.lax.conv_general_dilated(
+        images, jnp.concatenate(both, axis=-1), (1, 2), ((margin, margin),) * 2, dimension_numbers=NHWC
+    )
     return pairs.reshape(*images.shape[:3], kernel.shape[-1])
 
 
@@ -92,6 +93,7 @@ def narrowing_gradient(images: jax.Array, kernel: jax.Array, gradient: jax.Array
     the same, mirrored, and quicker.
     """
     margin = len(kernel) // 2
-    mirrored = jax.lax.conv_general_dilated(gradient, images, (1, 1), ((margin, margin),) * 2,
-                                            dimension_numbers=('CHWN', 'IHWO', 'NHWC'))
+    mirrored = jax.lax.conv_general_dilated(
+        gradient, images, (1, 1), ((margin, margin),) * 2, dimension_numbers=('CHWN', 'IHWO', 'NHWC')
+    )
     return mirrored[:, ::-1, ::-1].transpose(1, 2, 3, 0)

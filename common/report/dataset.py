@@ -22,7 +22,7 @@ from common.task import Picture, Task
 
 EXAMPLES, TILE = 12, 160  # Shown, and their largest side in pixels.
 FEW = 10  # Examples of a class that are too few.
-MOST_LINES = 200  # Of a list of faults.
+MOST_LINES = 200  # The longest list of faults.
 
 
 class Look(NamedTuple):

@@ -32,7 +32,7 @@ def smooth(points: np.ndarray, width: float = 0.02, most: int = 1000) -> np.ndar
     """
     steps, values = np.stack([part.mean(0) for part in np.array_split(points, min(len(points), most))]).T
     distance = (steps[:, None] - steps[None, :]) / max(width * np.ptp(steps), 1)
-    weights = np.exp(-0.5 * distance ** 2)
+    weights = np.exp(-0.5 * distance**2)
     return np.stack([steps, weights @ values / weights.sum(1)], axis=1)
 
 
@@ -65,20 +65,35 @@ def compare_curves(rows: dict[str, list[list[dict]]], name: str) -> np.ndarray:
             for seed, lines in enumerate(seeds):
                 split = next((s for s in splits if any(line['split'] == s for line in lines)), splits[-1])
                 drawn.add(split)
-                draw_curve(axis, lines, split, name, label='_' if seed else row, color=f'C{number % 10}',
-                           linestyle=LINE_STYLES[number // 10 % len(LINE_STYLES)])
+                draw_curve(
+                    axis,
+                    lines,
+                    split,
+                    name,
+                    label='_' if seed else row,
+                    color=f'C{number % 10}',
+                    linestyle=LINE_STYLES[number // 10 % len(LINE_STYLES)],
+                )
         axis.set(title=f'{title_of(name)}, {" or ".join(sorted(drawn))}', xlabel='step')
         axis.grid(alpha=0.3)
     handles, labels = max((axis.get_legend_handles_labels() for axis in axes), key=lambda pair: len(pair[0]))
-    fig.legend(handles, labels, loc='outside lower center', ncols=2, fontsize=8,
-               title='smoothed (raw: faint)', title_fontsize=7)
+    fig.legend(
+        handles,
+        labels,
+        loc='outside lower center',
+        ncols=2,
+        fontsize=8,
+        title='smoothed (raw: faint)',
+        title_fontsize=7,
+    )
     return figure_to_image(fig)
 
 
 def draw_curve(axis, lines: list[dict], split: str, name: str, **style) -> None:
     """The raw values faintly, the smoothed ones over them; nothing where there are none."""
-    points = np.array([(line['step'], line[name]) for line in lines
-                       if line['split'] == split and line.get(name) is not None], float).reshape(-1, 2)
+    points = np.array(
+        [(line['step'], line[name]) for line in lines if line['split'] == split and line.get(name) is not None], float
+    ).reshape(-1, 2)
     if len(points):
         axis.plot(*points.T, **style | {'label': '_'}, alpha=0.3, linewidth=1)
         axis.plot(*smooth(points).T, **style, linewidth=1.8, marker='o' if len(points) == 1 else None)

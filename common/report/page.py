@@ -13,6 +13,7 @@ from common.task import Picture
 from common.writers import save_images
 
 TEMPLATE = pathlib.Path(__file__).with_name('page.html')
+HEADING_OR_TABLE = re.compile(r'<h([23])[^>]*>(.*?)</h[23]>|<table>(.*?)</table>', re.DOTALL)
 FIGURE = re.compile(r'<p><img alt="(.*?)" src="(.*?)" />\n<em>(.*?)</em></p>', re.DOTALL)
 
 
@@ -32,21 +33,41 @@ def to_html(text: str, folder: pathlib.Path) -> str:
     Args:
         folder: where the pictures are, to be read and held by the page.
     """
-    converter = markdown.Markdown(extensions=['tables', 'toc'],
-                                  extension_configs={'toc': {'toc_depth': '2-3'}})
+    converter = markdown.Markdown(extensions=['tables', 'toc'], extension_configs={'toc': {'toc_depth': '2-3'}})
     title, _, rest = text.partition('\n')
     body = converter.convert(rest)
-    body = body.replace('<table>', '<div class="wide"><table>').replace('</table>', '</table></div>')
+    body = scrollable_tables(body)
     body = FIGURE.sub(lambda match: embedded(match[1], match[2], match[3], folder), body)
     return string.Template(TEMPLATE.read_text(encoding='utf-8')).substitute(
-        title=title.removeprefix('# '), contents=converter.toc, body=body)
+        title=title.removeprefix('# '), contents=converter.toc, body=body
+    )
+
+
+def scrollable_tables(body: str) -> str:
+    """Puts each table of an HTML text into a region that the keyboard scrolls, named after its headings."""
+    headings: dict[str, str] = {}
+
+    def replaced(match: re.Match) -> str:
+        level, heading, table = match.groups()
+        if table is None:
+            headings.update({'2': heading, '3': ''} if level == '2' else {'3': heading})
+            return match[0]
+        return scrollable('region', ': '.join(filter(None, headings.values())), f'<table>{table}</table>')
+
+    return HEADING_OR_TABLE.sub(replaced, body)
+
+
+def scrollable(role: str, label: str, content: str) -> str:
+    """HTML in a box that scrolls sideways where the page is narrow, by keyboard too."""
+    label = label.replace('"', '&quot;')
+    return f'<div class="wide" role="{role}" aria-label="{label}" tabindex="0">{content}</div>'
 
 
 def embedded(alt: str, source: str, caption: str, folder: pathlib.Path) -> str:
     """A figure with its picture inside."""
     data = base64.b64encode((folder / source).read_bytes()).decode()
-    return (f'<figure><div class="wide"><img alt="{alt}" src="data:image/png;base64,{data}"></div>'
-            f'<figcaption>{caption}</figcaption></figure>')
+    image = scrollable('group', alt, f'<img alt="{alt}" src="data:image/png;base64,{data}">')
+    return f'<figure>{image}<figcaption>{caption}</figcaption></figure>'
 
 
 def show(picture: Picture, prefix: str, taken: Container[str]) -> tuple[list[str], dict[str, np.ndarray]]:
@@ -61,8 +82,10 @@ def show(picture: Picture, prefix: str, taken: Container[str]) -> tuple[list[str
 def table(header: tuple[str, ...], rows: list[tuple]) -> list[str]:
     """A Markdown table with a blank line before and after; columns of numbers stand to the right."""
     cells = [[escape(cell) for cell in row] for row in (header, *rows)]
-    rules = ['---:' if all(re.match(r'[-+–\d]', cell) for cell in column) else '---'
-             for column in zip(*cells[1:], strict=True)] or ['---'] * len(header)
+    rules = [
+        '---:' if all(re.match(r'[-+–\d]', cell) for cell in column) else '---'
+        for column in zip(*cells[1:], strict=True)
+    ] or ['---'] * len(header)
     return ['', *(f'| {" | ".join(row)} |' for row in (cells[0], rules, *cells[1:])), '']
 
 

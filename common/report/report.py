@@ -50,11 +50,19 @@ def section(runs: list[FinishedRun]) -> tuple[list[str], dict[str, np.ndarray]]:
     """All that is said of comparable runs: Markdown lines, and the pictures that they show, by name."""
     rows, task = entries(runs), runs[0].task
     kind, data_name, size, split, examples, _ = comparable(runs[0])
-    parts = ['', f'## {page.escape(task.title)} on {page.escape(data_name)}, {size}x{size} pixels', '',
-             f'Measured on the whole {split} split, {examples:,} examples. {count(len(runs), "run")} of '
-             f'{count(len(rows), "configuration")}. After ± stands the standard deviation over seeds.',
-             *what_was_run(rows), *task.report(rows), *titled('Curves', curves(task, rows)),
-             *titled('Pictures', compare(task, rows)), *speed(rows), *all_measures(rows)]
+    parts = [
+        '',
+        f'## {page.escape(task.title)} on {page.escape(data_name)}, {size}x{size} pixels',
+        '',
+        f'Measured on the whole {split} split, {examples:,} examples. {count(len(runs), "run")} of '
+        f'{count(len(rows), "configuration")}. After ± stands the standard deviation over seeds.',
+        *what_was_run(rows),
+        *task.report(rows),
+        *titled('Curves', curves(task, rows)),
+        *titled('Pictures', compare(task, rows)),
+        *speed(rows),
+        *all_measures(rows),
+    ]
     lines, images = list[str](), dict[str, np.ndarray]()
     for part in parts:
         if isinstance(part, Picture):
@@ -77,12 +85,22 @@ def count(number: int, noun: str) -> str:
 def what_was_run(rows: list[Entry]) -> list[str]:
     """The configuration values that are not the same everywhere, and the seeds."""
     keys = differing(rows)
-    cells = [(row.name, *(shown(row.runs[0].settings.get(key, '–')) for key in keys),
-              ', '.join(str(run.config.seed) for run in row.runs), row.runs[0].results['step'])
-             for row in rows]
-    return ['', '### What was run', '',
-            'Only what differs between the configurations.' if keys else 'No configuration value differs.',
-            *page.table(('run', *keys, 'seed', 'steps'), cells)]
+    cells = [
+        (
+            row.name,
+            *(shown(row.runs[0].settings.get(key, '–')) for key in keys),
+            ', '.join(str(run.config.seed) for run in row.runs),
+            row.runs[0].results['step'],
+        )
+        for row in rows
+    ]
+    return [
+        '',
+        '### What was run',
+        '',
+        'Only what differs between the configurations.' if keys else 'No configuration value differs.',
+        *page.table(('run', *keys, 'seed', 'steps'), cells),
+    ]
 
 
 def shown(value: object) -> str:
@@ -93,10 +111,14 @@ def shown(value: object) -> str:
 def curves(task, rows: list[Entry]) -> list[page.Picture]:
     """A plot for each of the task's curves, with all runs in it."""
     lines = {row.name: [run.metrics for run in row.runs] for row in rows}
-    caption = ('in the course of training: a colour for each configuration, a line for each seed; raw values '
-               'faintly, smoothed ones over them.')
-    return [page.Picture(f'Curves of {name}', f'The {name} {caption}', figures.compare_curves(lines, metric))
-            for metric, name in zip(task.curves, map(figures.title_of, task.curves), strict=True)]
+    caption = (
+        'in the course of training: a colour for each configuration, a line for each seed; raw values '
+        'faintly, smoothed ones over them.'
+    )
+    return [
+        page.Picture(f'Curves of {name}', f'The {name} {caption}', figures.compare_curves(lines, metric))
+        for metric, name in zip(task.curves, map(figures.title_of, task.curves), strict=True)
+    ]
 
 
 def compare(task, rows: list[Entry]) -> list[page.Picture]:
@@ -121,25 +143,50 @@ def restore_run(run: FinishedRun, devices: Devices) -> Any:
     """The variables. Raises UserError where they are missing or not what was measured."""
     variables, step = restore(run.task, run.workdir, devices)
     if step != run.results['step']:
-        raise UserError(f'it was measured at step {run.results["step"]} and is now at {step}; measure it '
-                        f'again with --mode=eval --workdir={run.workdir}')
+        raise UserError(
+            f'it was measured at step {run.results["step"]} and is now at {step}; measure it '
+            f'again with --mode=eval --workdir={run.workdir}'
+        )
     return variables
 
 
 def speed(rows: list[Entry]) -> list[str]:
-    """How fast each run was, and how long it took."""
+    """How large each model is, on what it was trained, how fast, and how long it took."""
     cells = []
     for row in rows:
         timed = [training_time(run) for run in row.runs]
         images, seconds = np.array([pair for pair in timed if all(pair)]).reshape(-1, 2).T
-        total = [line['seconds'] / 60 for run in row.runs for line in run.metrics[-1:] if 'seconds' in line]
-        cells.append((row.name, page.spread(images / seconds, 1), page.spread(seconds / 60, 1),
-                      page.spread(np.array(total), 1)))
-    return ['', '### Time and speed', '',
-            'Speed and minutes of training are of steps and checkpoints, compilation included; minutes in all '
-            'count evaluations and pictures too. They compare only between runs on the same machine with '
-            'nothing else to do.',
-            *page.table(('run', 'images a second', 'minutes of training', 'minutes in all'), cells)]
+        total = [line['seconds'] for run in row.runs for line in run.metrics[-1:] if 'seconds' in line]
+        cells.append(
+            (
+                row.name,
+                parameters(row),
+                devices(row),
+                page.spread(images / seconds, 1),
+                page.spread(seconds, 0),
+                page.spread(np.array(total), 0),
+            )
+        )
+    return [
+        '',
+        '### Size, time and speed',
+        '',
+        'Speed and seconds of training are of steps and checkpoints, without compilation; seconds in all '
+        'count compilation, evaluations and pictures too. They compare only between runs on the same machine with '
+        'nothing else to do. The device is that of the latest start.',
+        *page.table(('run', 'parameters', 'device', 'images a second', 'seconds of training', 'seconds in all'), cells),
+    ]
+
+
+def parameters(row: Entry) -> str:
+    """The number of trained parameters; a dash where no run recorded it."""
+    return next((f'{run.machine["parameters"]:,}' for run in row.runs if 'parameters' in run.machine), '–')
+
+
+def devices(row: Entry) -> str:
+    """How many devices of which kind; a dash where no run recorded it."""
+    found = {(run.machine['devices'], run.machine['device']) for run in row.runs if 'device' in run.machine}
+    return ' or '.join(f'{number} x {name}' if number > 1 else name for number, name in sorted(found)) or '–'
 
 
 def training_time(run: FinishedRun) -> tuple[float, float]:
@@ -152,8 +199,14 @@ def training_time(run: FinishedRun) -> tuple[float, float]:
 
 def all_measures(rows: list[Entry]) -> list[str]:
     """Every number of results.json: a line each, a column for each configuration."""
-    names = sorted({name for row in rows for run in row.runs
-                    for name, value in run.results.items() if isinstance(value, float)})
-    return ['', '### All measures', *page.table(
-        ('measure', *(row.name for row in rows)),
-        [(name, *(page.spread(row.values(name)) for row in rows)) for name in names])]
+    names = sorted(
+        {name for row in rows for run in row.runs for name, value in run.results.items() if isinstance(value, float)}
+    )
+    return [
+        '',
+        '### All measures',
+        *page.table(
+            ('measure', *(row.name for row in rows)),
+            [(name, *(page.spread(row.values(name)) for row in rows)) for name in names],
+        ),
+    ]

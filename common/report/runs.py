@@ -16,13 +16,21 @@ from common.writers import read_metrics
 
 
 class FinishedRun(NamedTuple):
-    """A finished run, read from its work directory; `name` is unique among the runs read together."""
+    """A finished run, read from its work directory.
+
+    Attributes:
+        name: unique among the runs read together.
+        results: the contents of results.json.
+        metrics: the lines of metrics.jsonl.
+        machine: the contents of run.json; empty where there is none.
+    """
 
     name: str
     workdir: pathlib.Path
     task: Any
     results: dict[str, Any]
     metrics: list[dict[str, Any]]
+    machine: dict[str, Any]
 
     @property
     def config(self) -> ConfigDict:
@@ -31,11 +39,16 @@ class FinishedRun(NamedTuple):
     @property
     def settings(self) -> dict[str, object]:
         """What makes the run, seeds and locations aside: its configuration, and those of the runs that it copied."""
-        configs = {f'{path.parent.name}: ': workdir_lib.load_config(path.parent)
-                   for path in sorted(self.workdir.glob(f'*/{workdir_lib.CONFIG}'))}
-        return {f'{prefix}{name}': value for prefix, config in {'': self.config, **configs}.items()
-                for name, value in config_lib.flatten(config).items()
-                if name != 'seed' and not config_lib.is_location(name)}
+        configs = {
+            f'{path.parent.name}: ': workdir_lib.load_config(path.parent)
+            for path in sorted(self.workdir.glob(f'*/{workdir_lib.CONFIG}'))
+        }
+        return {
+            f'{prefix}{name}': value
+            for prefix, config in {'': self.config, **configs}.items()
+            for name, value in config_lib.flatten(config).items()
+            if name != 'seed' and not config_lib.is_location(name)
+        }
 
 
 class Entry(NamedTuple):
@@ -70,8 +83,10 @@ def load_all(workdirs: list[str], make_task: Callable) -> list[FinishedRun]:
         except UserError as error:
             problems.append(f'{os.path.relpath(path)}: {error}')
     if not runs:
-        raise UserError(f'none of {len(paths)} work directories holds a finished run'
-                        f'{f" ({problems[0]})" if problems else ""}; name some with --runs=\'runs/*\'')
+        raise UserError(
+            f'none of {len(paths)} work directories holds a finished run'
+            f"{f' ({problems[0]})' if problems else ''}; name some with --runs='runs/*'"
+        )
     for problem in problems:
         notice(f'left out {problem}')
     root = os.path.commonpath([run.workdir.parent for run in runs])
@@ -89,17 +104,21 @@ def load(workdir: pathlib.Path, make_task: Callable) -> FinishedRun:
     """Reads one work directory. Raises UserError where there is no finished run, or a damaged one."""
     try:
         results = json.loads((workdir / workdir_lib.RESULTS).read_text())
+        path = workdir / workdir_lib.RUN
+        machine = json.loads(path.read_text()) if path.exists() else {}
         metrics = read_metrics(workdir)
-        if not ({'split', 'num_examples', 'step'} <= set(results)
-                and all({'split', 'step'} <= set(line) for line in metrics)):
+        if not (
+            {'split', 'num_examples', 'step'} <= set(results)
+            and all({'split', 'step'} <= set(line) for line in metrics)
+        ):
             raise ValueError('a split or a step is missing')
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f'it has no {workdir_lib.RESULTS}; train it to the end') from error
     except (ValueError, TypeError, OSError) as error:
-        raise UserError(f'{workdir_lib.RESULTS} or metrics.jsonl is damaged ({error})') from error
+        raise UserError(f'{workdir_lib.RESULTS}, {workdir_lib.RUN} or metrics.jsonl is damaged ({error})') from error
     if not workdir_lib.is_finished(workdir):
         raise UserError(f'it was measured at step {results["step"]}, before its end; train it to the end')
-    return FinishedRun(workdir.name, workdir, make_task(workdir_lib.load_config(workdir)), results, metrics)
+    return FinishedRun(workdir.name, workdir, make_task(workdir_lib.load_config(workdir)), results, metrics, machine)
 
 
 def comparable(run: FinishedRun) -> tuple:
@@ -127,8 +146,10 @@ def entries(runs: list[FinishedRun]) -> list[Entry]:
         while run.config.seed in groups.setdefault((essence(run), copies), {}):
             copies += 1
         groups[essence(run), copies][run.config.seed] = run
-    return [Entry(shared_name([run.name for run in group.values()], [run.name for run in runs]),
-                  list(group.values())) for group in groups.values()]
+    return [
+        Entry(shared_name([run.name for run in group.values()], [run.name for run in runs]), list(group.values()))
+        for group in groups.values()
+    ]
 
 
 def shared_name(names: list[str], others: list[str]) -> str:

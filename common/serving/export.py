@@ -30,10 +30,16 @@ def export(predictor: Predictor, folder: pathlib.Path) -> pathlib.Path:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / 'model.jax_export').write_bytes(exported.serialize())
         np.savez(folder / 'parameters.npz', **traverse_util.flatten_dict(variables, sep='/'))
-        workdir_lib.write_json(folder / 'model.json', describe(predictor) | {
-            'inputs': [str(shape) for shape in exported.in_avals],
-            'outputs': [str(shape) for shape in exported.out_avals],
-            'platforms': exported.platforms, 'jax': jax.__version__})
+        workdir_lib.write_json(
+            folder / 'model.json',
+            describe(predictor)
+            | {
+                'inputs': [str(shape) for shape in exported.in_avals],
+                'outputs': [str(shape) for shape in exported.out_avals],
+                'platforms': exported.platforms,
+                'jax': jax.__version__,
+            },
+        )
     except OSError as error:
         raise UserError(f'cannot write to {folder} ({error.strerror}); choose another --output') from error
     return folder
@@ -41,7 +47,7 @@ def export(predictor: Predictor, folder: pathlib.Path) -> pathlib.Path:
 
 def arguments(task) -> list[jax.ShapeDtypeStruct]:
     """What `task.predict` takes beside the variables, for a batch of any size."""
-    batch, = jax.export.symbolic_shape('batch')
+    (batch,) = jax.export.symbolic_shape('batch')
     size = task.config.data.image_size
     images = jax.ShapeDtypeStruct((batch, size, size, task.channels), jnp.uint8)
     return [images, jax.ShapeDtypeStruct((batch,), jnp.int32)] if task.takes_labels else [images]
@@ -51,9 +57,16 @@ def describe(predictor: Predictor) -> dict[str, Any]:
     """What goes in and comes out, for people and for programs."""
     task = predictor.task
     return {
-        'name': predictor.name, 'title': task.title, 'task': task.config.task, 'data': task.config.data.name,
-        'step': predictor.step, 'num_epochs': task.config.num_epochs,
-        'classes': task.classes, 'colors': task.colors, 'takes_labels': task.takes_labels,
-        'image_size': task.config.data.image_size, 'channels': task.channels,
+        'name': predictor.name,
+        'title': task.title,
+        'task': task.config.task,
+        'data': task.config.data.name,
+        'step': predictor.step,
+        'num_epochs': task.config.num_epochs,
+        'classes': task.classes,
+        'colors': task.colors,
+        'takes_labels': task.takes_labels,
+        'image_size': task.config.data.image_size,
+        'channels': task.channels,
         'predict': ' '.join(task.predict.__doc__.split()),
     }

@@ -52,8 +52,10 @@ def in_folder(folder: pathlib.Path, output: pathlib.Path) -> list[pathlib.Path]:
     photos = [path for path in files if path.suffix.lower() in SUFFIXES]
     others = [str(path.relative_to(folder)) for path in files if path not in set(photos)]
     if others:
-        notice(f'left out in {folder}: {len(others)} files that are not '
-               f'{", ".join(SUFFIXES)} ({", ".join(others[:5])}{", …" if len(others) > 5 else ""})')
+        notice(
+            f'left out in {folder}: {len(others)} files that are not '
+            f'{", ".join(SUFFIXES)} ({", ".join(others[:5])}{", …" if len(others) > 5 else ""})'
+        )
     for problem in problems:
         notice(f'left out {problem}')
     if not photos:

@@ -16,10 +16,10 @@ from common.checkpoint import restore
 from common.data.images import Unreadable, read, resize_image, to_rgb
 from common.errors import Incomplete, UserError
 from common.parallel import Devices
+from common.progress import progress_bar
 from common.serving import photos
-from common.writers import progress
 
-REFUSED_NAMES = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR)  # Of one file; others may be written.
+REFUSED_NAMES = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR)  # Errors of one file; others may work.
 BATCH = 8  # Photos are held at their own size, which may be large.
 
 
@@ -57,8 +57,12 @@ class Predictor:
         elif labels is not None:
             raise UserError('this model takes pictures alone; leave the labels out')
         size = self.task.config.eval_batch_size
-        return np.concatenate([self.compiled(self.variables, *(x[start:start + size] for x in inputs))
-                               for start in range(0, len(pictures), size)])
+        return np.concatenate(
+            [
+                self.compiled(self.variables, *(x[start : start + size] for x in inputs))
+                for start in range(0, len(pictures), size)
+            ]
+        )
 
     def fit(self, picture) -> np.ndarray:
         """A picture as uint8 `[S, S, C]`, resized as for training."""
@@ -72,8 +76,9 @@ class Predictor:
         """Labels as int32 `[B]`. Raises UserError unless there is a known one for each picture."""
         labels = np.asarray([] if labels is None else labels)
         if labels.shape != (count,) or not np.isin(labels, np.arange(len(self.task.classes))).all():
-            raise UserError(f'this model needs a label from 0 to {len(self.task.classes) - 1} for each of '
-                            f'the {count} pictures')
+            raise UserError(
+                f'this model needs a label from 0 to {len(self.task.classes) - 1} for each of the {count} pictures'
+            )
         return labels.astype(np.int32)
 
     def present(self, pictures: list[Image.Image], labels: Sequence[int]) -> Iterator[tuple[dict, dict]]:
@@ -139,9 +144,9 @@ def predict_files(predictor: Predictor, sources: list[str], output: pathlib.Path
     done = 0
     try:
         output.mkdir(parents=True, exist_ok=True)
-        with (output / 'predictions.jsonl').open('w') as lines, progress(len(found), 0, ' photos') as bar:
+        with (output / 'predictions.jsonl').open('w') as lines, progress_bar(len(found), 0, ' photos') as bar:
             for start in range(0, len(found), BATCH):
-                batch = found[start:start + BATCH]
+                batch = found[start : start + BATCH]
                 pictures = readable(batch, bar)
                 shown = predictor.present(list(pictures.values()), chosen)
                 for photo, (images, record) in zip(pictures, shown, strict=True):
@@ -159,8 +164,10 @@ def predict_files(predictor: Predictor, sources: list[str], output: pathlib.Path
         reason = error.strerror or error
         raise UserError(f'cannot write to {output} ({reason}); {done} photos are done') from error
     if done < len(found):
-        raise Incomplete(f'{len(found) - done} of {len(found)} files could not be read or written; what is predicted '
-                         f'for {done} is in {output}')
+        raise Incomplete(
+            f'{len(found) - done} of {len(found)} files could not be read or written; what is predicted '
+            f'for {done} is in {output}'
+        )
     return done
 
 

@@ -16,7 +16,7 @@ from common.serving.export import describe
 from common.serving.predict import Predictor, choose_labels
 
 PAGE = pathlib.Path(__file__).with_name('serve.html')
-LARGEST = 50 * 2 ** 20  # Bytes of an upload.
+LARGEST = 50 * 2**20  # Bytes of an upload.
 SCREEN = 1280  # The longer side of an overlay, in pixels.
 OWN_HOSTS = re.compile(r'(localhost|127\.0\.0\.1|\[::1\])(:\d+)?')
 
@@ -55,7 +55,7 @@ def make_app(predictor: Predictor):
         try:
             with one_by_one:
                 picture = read(io.BytesIO(flask.request.get_data()))
-                (images, record), = predictor.present([picture], labels)
+                ((images, record),) = predictor.present([picture], labels)
         except Unreadable as error:
             return {'error': f'This picture cannot be read: {error}.'}, 400
         return {'images': {kind: data_url(kind, image) for kind, image in images.items()}, 'record': record}
@@ -79,6 +79,7 @@ def make_server(predictor: Predictor, port: int):
     """A server that listens on this machine alone. Raises UserError where Flask is missing or the port is taken."""
     app = make_app(predictor)
     from werkzeug import serving  # Comes with Flask.
+
     logging.getLogger('werkzeug').setLevel(logging.ERROR)  # Else a line for each request.
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

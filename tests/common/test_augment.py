@@ -66,7 +66,7 @@ def test_image_and_mask_are_resampled_together(config, tiny_task):
     assert np.mean(labels == moved) < 0.9
 
 
-@given(seed=st.integers(0, 2 ** 31), size=st.sampled_from([8, 16, 24]))
+@given(seed=st.integers(0, 2**31), size=st.sampled_from([8, 16, 24]))
 def test_labels_stay_in_the_label_set(seed, size):
     labels = np.random.default_rng(seed).choice([0, 2], (16, 16)).astype(np.uint8)
     resampled = resample_labels(labels, sampling(seed, size, **MOVING))
@@ -74,8 +74,7 @@ def test_labels_stay_in_the_label_set(seed, size):
     assert set(np.unique(resampled)) <= set(np.unique(labels))
 
 
-@given(positions=st.lists(st.floats(0, 15, width=32), min_size=4, max_size=4),
-       step=st.floats(0.25, 4, width=32))
+@given(positions=st.lists(st.floats(0, 15, width=32), min_size=4, max_size=4), step=st.floats(0.25, 4, width=32))
 def test_resampling_weights_sum_to_one(positions, step):
     weights = triangle_weights(jnp.array(positions), jnp.float32(step), 16)
     assert np.min(weights) >= 0
@@ -96,8 +95,13 @@ def test_reflection_keeps_positions_inside():
 
 def test_same_key_gives_the_same_image(image):
     def changed(seed):
-        return random_color(jax.random.key(seed), resample_image(image, sampling(seed, **MOVING)),
-                            brightness=0.2, contrast=0.2, saturation=0.2)
+        return random_color(
+            jax.random.key(seed),
+            resample_image(image, sampling(seed, **MOVING)),
+            brightness=0.2,
+            contrast=0.2,
+            saturation=0.2,
+        )
 
     np.testing.assert_array_equal(changed(3), changed(3))
     assert np.abs(changed(3) - changed(4)).max() > 0.01
@@ -136,7 +140,7 @@ def test_noise_is_gaussian_with_one_strength_per_image():
     assert 0 < strengths.min() < 0.01 and 0.24 < strengths.max() < 0.27
     assert np.mean(strengths) == pytest.approx(0.125, abs=0.01)
     scaled = noise / strengths[:, None, None, None]
-    assert np.mean(scaled ** 4) == pytest.approx(3, abs=0.05)  # The kurtosis of a Gaussian.
+    assert np.mean(scaled**4) == pytest.approx(3, abs=0.05)  # The kurtosis of a Gaussian.
 
 
 @pytest.mark.parametrize('seed', range(5))

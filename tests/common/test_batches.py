@@ -1,8 +1,11 @@
 """The order of examples, and batches of them."""
 
+from types import SimpleNamespace
+
 from hypothesis import given
 from hypothesis import strategies as st
 import numpy as np
+import pytest
 
 from common.data import batches
 
@@ -33,3 +36,13 @@ def test_evaluation_covers_every_example_once(size, batch_size):
     assert all(index.shape == valid.shape == (batch_size,) for index, valid in found)
     assert all(np.all((index >= 0) & (index < size)) for index, _ in found)
     np.testing.assert_array_equal(np.concatenate([index[valid] for index, valid in found]), np.arange(size))
+
+
+@pytest.mark.parametrize(
+    'stats, expected', [(None, True), ({'bytes_limit': 1000}, True), ({'bytes_limit': 900}, False)]
+)
+def test_split_stays_on_the_device_up_to_a_share_of_its_memory(stats, expected):
+    device = SimpleNamespace(memory_stats=lambda: stats)
+    devices = SimpleNamespace(devices=[None, device], local_rows=[1])
+    arrays = {'image': np.zeros((70, 4), np.uint8), 'label': np.zeros(4, np.int32)}  # 296 bytes.
+    assert batches.DEVICE_SHARE == 0.3 and batches.fits(arrays, devices) == expected

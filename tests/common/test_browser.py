@@ -5,11 +5,14 @@ import shutil
 import threading
 
 from axe_playwright_python.sync_playwright import Axe
+import numpy as np
 from PIL import Image, ImageDraw
 from playwright.sync_api import expect, sync_playwright
 import pytest
 
+from common.report import page as page_lib
 from common.serving import predict, serve
+from common.task import Picture
 from configs import unet_mp_tr_ce
 from main import make_task
 from tests.helpers import save_run
@@ -18,8 +21,10 @@ NAMES = ('chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable'
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 FLAGS = ['--disable-gpu', '--disable-quic', '--no-first-run', '--disable-component-update', '--disable-sync']
 TIMEOUT = 15_000  # Milliseconds; the machine may be busy.
-WIDTHS = {'desktop': {'viewport': {'width': 1280, 'height': 800}},
-          'phone': {'viewport': {'width': 390, 'height': 844}, 'has_touch': True, 'is_mobile': True}}
+WIDTHS = {
+    'desktop': {'viewport': {'width': 1280, 'height': 800}},
+    'phone': {'viewport': {'width': 390, 'height': 844}, 'has_touch': True, 'is_mobile': True},
+}
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=f'no browser: none of {", ".join(NAMES)} is installed')
 
@@ -200,7 +205,7 @@ def test_keys_pass_the_drop_box(open_page):
     assert focused(page) == 'clear'
     page.keyboard.press('Shift+Tab')
     assert focused(page) == 'drop'
-    page.evaluate('''() => { onkeydown = event => { window.swallowed = event.defaultPrevented; }; }''')
+    page.evaluate("""() => { onkeydown = event => { window.swallowed = event.defaultPrevented; }; }""")
     for key in ('F5', 'Control+r', 'Escape', 'a', 'ArrowDown'):
         page.keyboard.press(key)
         assert page.evaluate('swallowed') is False, key
@@ -223,8 +228,11 @@ def test_picture_is_pasted(open_page):
     page.locator('#drop').focus()
     page.keyboard.press('Control+v')
     expect(page.get_by_role('status')).to_have_text('The clipboard holds no picture.')
-    page.evaluate('''async bytes => navigator.clipboard.write([new ClipboardItem({
-        'image/png': new Blob([new Uint8Array(bytes)], {type: 'image/png'})})])''', list(photo()))
+    page.evaluate(
+        """async bytes => navigator.clipboard.write([new ClipboardItem({
+        'image/png': new Blob([new Uint8Array(bytes)], {type: 'image/png'})})])""",
+        list(photo()),
+    )
     page.keyboard.press('Control+v')
     done(page)
     expect(page.locator('#preview')).to_be_visible()
@@ -271,6 +279,29 @@ def test_error_is_shown_and_the_next_picture_works(open_page):
     expect(page.get_by_role('status')).to_contain_text('cannot be read')
     check_accessible(page)
     upload(page)
+
+
+def test_report_scrolls_by_keyboard(browser, width, tmp_path):
+    table = page_lib.table(('run', *range(60)), [(f'run {row}', *range(1000, 1060)) for row in range(3)])
+    picture, images = page_lib.show(Picture('Curves', 'A caption.', np.full((300, 1000, 3), 255, np.uint8)), 'a', {})
+    path = page_lib.write(tmp_path, 'report', ['# Runs', '## U-Net', '### All', *table, *picture], images)
+    with browser.new_context(**width) as context:
+        page = context.new_page()
+        page.goto(path.as_uri())
+        check_accessible(page)
+        region = page.get_by_role('region', name='U-Net: All')
+        for _ in range(10):
+            page.keyboard.press('Tab')
+            if region.evaluate('element => element == document.activeElement'):
+                break
+        assert region.evaluate('element => getComputedStyle(element).outlineStyle') == 'solid'
+        page.keyboard.press('ArrowRight')
+        for _ in range(100):  # The page forbids the scripts that `wait_for_function` needs.
+            if region.evaluate('element => element.scrollLeft') > 0:
+                break
+            page.wait_for_timeout(50)
+        assert region.evaluate('element => element.scrollLeft') > 0
+        assert page.get_by_role('group', name='Curves').get_attribute('tabindex') == '0'
 
 
 def test_a_hundred_labels_can_be_chosen_by_name(open_page, width):

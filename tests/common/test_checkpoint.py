@@ -14,14 +14,17 @@ from common.parallel import Devices
 
 # When one read or write fails, the others may end after Orbax has closed its event loop.
 orbax_leaves_work_behind = pytest.mark.filterwarnings(
-    'ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning')
+    'ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning'
+)
 
 
 @pytest.fixture
 def items():
     noise = np.random.default_rng(0).normal(size=(300, 300)).astype(np.float32)
-    return {'average': {'w': jnp.asarray(noise), 'b': jnp.arange(3.0)},
-            'training': {'step': jnp.int32(7), 'w': jnp.asarray(noise[::-1]), 'nested': [jnp.ones((2, 2))]}}
+    return {
+        'average': {'w': jnp.asarray(noise), 'b': jnp.arange(3.0)},
+        'training': {'step': jnp.int32(7), 'w': jnp.asarray(noise[::-1]), 'nested': [jnp.ones((2, 2))]},
+    }
 
 
 def save(workdir, items, *steps):
@@ -105,14 +108,19 @@ def test_missing_checkpoint_is_reported_with_advice(tmp_path, items):
 
 @orbax_leaves_work_behind
 @pytest.mark.parametrize('damage', ['flip', 'truncate'])
-@pytest.mark.parametrize('steps, remedy', [((7,), 'no older one; remove .*checkpoints to start again'),
-                                           ((3, 7), 'remove .*checkpoints/7 to go on from step 3')])
+@pytest.mark.parametrize(
+    'steps, remedy',
+    [
+        ((7,), 'no older one; remove .*checkpoints to start again'),
+        ((3, 7), 'remove .*checkpoints/7 to go on from step 3'),
+    ],
+)
 def test_damage_is_detected_with_advice(tmp_path, items, damage, steps, remedy):
     save(tmp_path, items, *steps)
     largest = max((tmp_path / 'checkpoints' / '7').rglob('*'), key=lambda path: path.stat().st_size)
     content = bytearray(largest.read_bytes())
     content[len(content) // 2] ^= 4
-    largest.write_bytes(content if damage == 'flip' else content[:len(content) // 2])
+    largest.write_bytes(content if damage == 'flip' else content[: len(content) // 2])
     with pytest.raises(UserError, match=f'checkpoint of step 7 is damaged.*{remedy}') as caught:
         restore(tmp_path, items)
     assert '\n' not in str(caught.value)

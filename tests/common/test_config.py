@@ -21,21 +21,30 @@ from tests.helpers import save
 import vae.task
 
 # Configurations for folders have no classes before they have data.
-ALL = sorted(path.stem for path in (pathlib.Path(main.__file__).parent / 'configs').glob('*_*.py')
-             if not path.stem.startswith('__'))
+ALL = sorted(
+    path.stem
+    for path in (pathlib.Path(main.__file__).parent / 'configs').glob('*_*.py')
+    if not path.stem.startswith('__')
+)
 FILES = [file for file in ALL if file.startswith('unet_') and file != 'unet_folder']
 RUNS = sorted((pathlib.Path(main.__file__).parent / 'docs' / 'runs').iterdir())
 PARAMETERS = {'classifier_mnist': 7_578, 'judge_mnist': 72_666, 'vae_mnist': 43_118}
 
 
-FROM_DATA = {'data.classes': ['a', 'b', 'c'], 'data.mask_values': ['0', '1', '2'], 'data.mean': [0.5] * 3,
-             'data.colors': ['#000000', '#ff0000', '#00ff00'], 'data.std': [0.5] * 3}
+FROM_DATA = {
+    'data.classes': ['a', 'b', 'c'],
+    'data.mask_values': ['0', '1', '2'],
+    'data.mean': [0.5] * 3,
+    'data.colors': ['#000000', '#ff0000', '#00ff00'],
+    'data.std': [0.5] * 3,
+}
 
 
 def given(config):
     """The configuration with values for what it leaves to the data."""
-    left = {name: FROM_DATA[name] for name, value in config_lib.flatten(config).items()
-            if name in FROM_DATA and not value}
+    left = {
+        name: FROM_DATA[name] for name, value in config_lib.flatten(config).items() if name in FROM_DATA and not value
+    }
     return config_lib.filled(config, left)
 
 
@@ -45,13 +54,18 @@ def traced(config, values=()):
     config = given(config)
     task, size = main.make_task(config), config.data.image_size
     channels = task.channels
-    batch = {'image': jnp.zeros((1, 2, size, size, channels), jnp.uint8), 'index': jnp.zeros((1, 2), int),
-             'labels': jnp.zeros((1, 2, size, size), jnp.uint8), 'label': jnp.zeros((1, 2), int)}
+    batch = {
+        'image': jnp.zeros((1, 2, size, size, channels), jnp.uint8),
+        'index': jnp.zeros((1, 2), int),
+        'labels': jnp.zeros((1, 2, size, size), jnp.uint8),
+        'label': jnp.zeros((1, 2), int),
+    }
 
     def first_loss(batch, key):
         variables, constants = task.init(key), task.constants()
-        loss, (batch_stats, sums) = task.loss(variables['params'], variables['batch_stats'], constants, batch,
-                                              Keys(key, 0), task.stage(0))
+        loss, (batch_stats, sums) = task.loss(
+            variables['params'], variables['batch_stats'], constants, batch, Keys(key, 0), task.stage(0)
+        )
         assert jax.tree.structure(batch_stats) == jax.tree.structure(variables['batch_stats'])
         return loss, sums, variables['params']
 
@@ -61,6 +75,7 @@ def traced(config, values=()):
 @pytest.fixture
 def untrained(monkeypatch):
     """Stands zeros in for the classifiers that a VAE's configuration names by their folders."""
+
     def named(config, key):
         module = importlib.import_module(f'configs.{pathlib.Path(config[key]).name.removesuffix("_demo")}')
         return vae.task.ClassifierTask(given(module.get_config()))
@@ -82,12 +97,19 @@ def test_config_traces(file, variant, untrained):
         assert sum(x.size for x in jax.tree.leaves(params)) == PARAMETERS[file]
 
 
-@pytest.mark.parametrize('file, values', [
-    ('classifier_cifar10', {'augment.attack': 1.0}), ('vae_cifar10', {'dtype': 'bfloat16'}),
-    ('unet_strconv_ups_dice', {'dtype': 'bfloat16'}),
-    ('vae_mnist', {'reconstruct_wrong': True, 'swap_weight': 0.0, 'show.scale': 0.0, 'show.shift': 0.0,
-                   'show.noise': 0.0}),
-    ('classifier_mnist', {'augment.cut_out': 0.25, 'label_smoothing': 0.1})])
+@pytest.mark.parametrize(
+    'file, values',
+    [
+        ('classifier_cifar10', {'augment.attack': 1.0}),
+        ('vae_cifar10', {'dtype': 'bfloat16'}),
+        ('unet_strconv_ups_dice', {'dtype': 'bfloat16'}),
+        (
+            'vae_mnist',
+            {'reconstruct_wrong': True, 'swap_weight': 0.0, 'show.scale': 0.0, 'show.shift': 0.0, 'show.noise': 0.0},
+        ),
+        ('classifier_mnist', {'augment.cut_out': 0.25, 'label_smoothing': 0.1}),
+    ],
+)
 def test_other_choices_trace(file, values, untrained):
     traced(importlib.import_module(f'configs.{file}').get_config(), values)
 
@@ -105,8 +127,9 @@ def test_sizes_and_weights_are_those_of_the_reference():
     assert mnist.num_epochs == cifar10.num_epochs == 30
 
 
-@pytest.mark.parametrize('key, value', [
-    ('batch_size', '16'), ('model.multipliers', 4), ('model.multipliers', ['a']), ('augment.flip', None)])
+@pytest.mark.parametrize(
+    'key, value', [('batch_size', '16'), ('model.multipliers', 4), ('model.multipliers', ['a']), ('augment.flip', None)]
+)
 def test_value_of_another_type_is_named(config, tmp_path, key, value):
     save(config, tmp_path)
     stored = json.loads((tmp_path / 'config.json').read_text())
@@ -148,17 +171,25 @@ def test_unknown_variant_is_refused(file):
         importlib.import_module(f'configs.{file}').get_config('tiny')
 
 
-@pytest.mark.parametrize('change, message', [
-    ({'loss': 'mse'}, "loss is 'mse'; choose one of 'cross_entropy', 'dice'"),
-    ({'model.down': 'avg'}, 'model.down'), ({'model.up': 'nearest'}, 'model.up'),
-    ({'model.width': 0}, r'\(0, 0\) channels'),
-    ({'model.multipliers': (0.1, 1)}, 'channels'), ({'augment.scale': -1.0}, 'augment.scale is -1.0'),
-    ({'model.multipliers': (1,)}, 'multipliers'),
-    ({'data.image_size': 15}, 'data.image_size to a multiple of 2'),
-    ({'augment.start_size': 32}, 'start_size 32 is above'), ({'dtype': 'float16'}, 'dtype'),
-    ({'augment.start_size': 8, 'augment.grow_fraction': 1.0}, 'choose it below 1'),
-    ({'batch_size': 0}, 'batch_size is 0'), ({'seed': -1}, 'seed is -1'), ({'task': 'gan'}, "task is 'gan'"),
-])
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        ({'loss': 'mse'}, "loss is 'mse'; choose one of 'cross_entropy', 'dice'"),
+        ({'model.down': 'avg'}, 'model.down'),
+        ({'model.up': 'nearest'}, 'model.up'),
+        ({'model.width': 0}, r'\(0, 0\) channels'),
+        ({'model.multipliers': (0.1, 1)}, 'channels'),
+        ({'augment.scale': -1.0}, 'augment.scale is -1.0'),
+        ({'model.multipliers': (1,)}, 'multipliers'),
+        ({'data.image_size': 15}, 'data.image_size to a multiple of 2'),
+        ({'augment.start_size': 32}, 'start_size 32 is above'),
+        ({'dtype': 'float16'}, 'dtype'),
+        ({'augment.start_size': 8, 'augment.grow_fraction': 1.0}, 'choose it below 1'),
+        ({'batch_size': 0}, 'batch_size is 0'),
+        ({'seed': -1}, 'seed is -1'),
+        ({'task': 'gan'}, "task is 'gan'"),
+    ],
+)
 def test_bad_value_is_named(config, change, message):
     config.update_from_flattened_dict(change)
     with pytest.raises(UserError, match=message):

@@ -213,16 +213,22 @@ def test_cache_follows_its_identity():
     assert cache.path('a', (1,)) != cache.path('a', (2,)) and cache.path('a', (1,)) == cache.path('a', (1,))
 
 
-class FashionMnist(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class TinyFashion(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Two pictures for each of Fashion-MNIST's labels, stored as TFDS stores that data set."""
 
-    name = 'fashion_mnist'
+    name = 'tiny_fashion'
     VERSION = tfds.core.Version('3.0.1')
 
     def _info(self):
-        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict({
-            'image': tfds.features.Image(shape=(28, 28, 1)),
-            'label': tfds.features.ClassLabel(names=['T-shirt/top', 'Trouser', 'Bag'])}))
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict(
+                {
+                    'image': tfds.features.Image(shape=(28, 28, 1)),
+                    'label': tfds.features.ClassLabel(names=['T-shirt/top', 'Trouser', 'Bag']),
+                }
+            ),
+        )
 
     def _split_generators(self, dl_manager):
         return {split: self._generate_examples() for split in ('train', 'test')}
@@ -233,14 +239,14 @@ class FashionMnist(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 
 def test_any_labelled_data_set_of_tfds_is_read_with_its_own_labels(tmp_path):
-    FashionMnist(data_dir=tmp_path / 'data', file_format='array_record').download_and_prepare()
+    TinyFashion(data_dir=tmp_path / 'data', file_format='array_record').download_and_prepare()
     config = classifier_folder.get_config()
-    config.data.update({'name': 'fashion_mnist', 'dir': str(tmp_path / 'data'), 'image_size': 32})
+    config.data.update({'name': 'tiny_fashion', 'dir': str(tmp_path / 'data'), 'image_size': 32})
     complete = filled(config, make_task(config).open_values())
     assert complete.data.classes == ['T-shirt/top', 'Trouser', 'Bag'] and len(complete.data.mean) == 1
     np.testing.assert_allclose(complete.data.mean, [100 / 255], atol=1e-4)
     arrays = vae_data.load(complete.data, 'test')
     np.testing.assert_array_equal(arrays['image'][:, 0, 0, 0] // 40 % 3, arrays['label'])
     config.data.update({'classes': ('a', 'b'), 'mean': (0.5,), 'std': (0.5,)})
-    with pytest.raises(UserError, match=r'fashion_mnist has 3 labels, of which T-shirt/top, Trouser, Bag are not in'):
+    with pytest.raises(UserError, match=r'tiny_fashion has 3 labels, of which T-shirt/top, Trouser, Bag are not in'):
         vae_data.load(config.data, 'test')

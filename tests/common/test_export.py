@@ -21,8 +21,9 @@ ALONE = 'import sys\nassert not {"common", "unet", "vae", "flax", "orbax"} & {*s
 def run_alone(code, folder):
     """Runs Python code in a fresh process that cannot see the repository."""
     environment = {key: value for key, value in os.environ.items() if key != 'PYTHONPATH'}
-    result = subprocess.run([sys.executable, '-P', '-c', code + ALONE], cwd=folder, env=environment,
-                            capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, '-P', '-c', code + ALONE], cwd=folder, env=environment, capture_output=True, text=True
+    )
     assert result.returncode == 0, result.stderr
 
 

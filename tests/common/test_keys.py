@@ -25,8 +25,16 @@ def test_keys_are_equal_inside_and_outside_jit():
 
 
 def test_keys_differ_by_seed_stream_step_and_example():
-    cases = [(0, 'color', 5, 3), (1, 'color', 5, 3), (0, 'geometry', 5, 3), (0, 'color', 6, 3),
-             (0, 'color', 5, 4), (0, 'color', 3, 5)]
-    keys = [data(Keys(jax.random.key(seed), step).per_example(stream, np.array([example])))
-            for seed, stream, step, example in cases]
+    cases = [
+        (0, 'color', 5, 3),
+        (1, 'color', 5, 3),
+        (0, 'geometry', 5, 3),
+        (0, 'color', 6, 3),
+        (0, 'color', 5, 4),
+        (0, 'color', 3, 5),
+    ]
+    keys = [
+        data(Keys(jax.random.key(seed), step).per_example(stream, np.array([example])))
+        for seed, stream, step, example in cases
+    ]
     assert all(np.any(one != other) for one, other in combinations(keys, 2))

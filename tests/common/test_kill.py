@@ -15,10 +15,19 @@ EPOCHS = 5 * (KILLS + 1)  # Each has 32 steps and ends with a checkpoint.
 
 
 def start(workdir):
-    command = [sys.executable, ROOT / 'main.py', f'--config={ROOT}/configs/unet_mp_tr_ce.py:demo',
-               f'--config.num_epochs={EPOCHS}', '--config.data.image_size=16', '--config.model.width=4',
-               '--config.model.multipliers=(1,1)', '--config.batch_size=16', '--config.eval_every_epochs=0',
-               '--config.log_every_steps=1', f'--workdir={workdir}']
+    command = [
+        sys.executable,
+        ROOT / 'main.py',
+        f'--config={ROOT}/configs/unet_mp_tr_ce.py:demo',
+        f'--config.num_epochs={EPOCHS}',
+        '--config.data.image_size=16',
+        '--config.model.width=4',
+        '--config.model.multipliers=(1,1)',
+        '--config.batch_size=16',
+        '--config.eval_every_epochs=0',
+        '--config.log_every_steps=1',
+        f'--workdir={workdir}',
+    ]
     with (workdir.parent / f'{workdir.name}.log').open('a') as log:
         return subprocess.Popen(command, env=os.environ | {'XLA_FLAGS': ''}, stdout=log, stderr=log)
 

@@ -31,6 +31,7 @@ def conv(form):
 
 def value_and_gradients(function, *arrays):
     """The value, and the gradients of a random weighting of it."""
+
     @jax.jit
     def compiled(*arrays):
         value, backward = jax.vjp(function, *arrays)
@@ -55,10 +56,12 @@ def transposed_conv(x, kernel, bias):
     return layer.apply({'params': {'Dense_0': {'kernel': kernel, 'bias': bias}}}, x)
 
 
-LAYERS = {'max_pool': (blocks.max_pool, flax_max_pool, [(8, 4, 6, 5)]),
-          'bilinear_upsample': (blocks.bilinear_upsample, resize, [(8, 4, 6, 5)]),
-          'transposed_conv': (transposed_conv, blocks.plain_transposed_conv, [(8, 4, 6, 5), (5, 12), (12,)]),
-          'conv': (flax_conv(lambda: blocks.conv), flax_conv(None), [(2, 4, 6, 8), (3, 3, 8, 2)])}
+LAYERS = {
+    'max_pool': (blocks.max_pool, flax_max_pool, [(8, 4, 6, 5)]),
+    'bilinear_upsample': (blocks.bilinear_upsample, resize, [(8, 4, 6, 5)]),
+    'transposed_conv': (transposed_conv, blocks.plain_transposed_conv, [(8, 4, 6, 5), (5, 12), (12,)]),
+    'conv': (flax_conv(lambda: blocks.conv), flax_conv(None), [(2, 4, 6, 8), (3, 3, 8, 2)]),
+}
 
 
 @pytest.mark.parametrize('name', LAYERS)
@@ -76,7 +79,9 @@ def test_programs_for_accelerators_are_those_of_plain_layers(name):
     def operations(function, platform):
         program = jax.jit(functools.partial(value_and_gradients, function)).trace(*(draw(*shape) for shape in shapes))
         found = re.findall(r'= "?stablehlo\.(\w+)', program.lower(lowering_platforms=(platform,)).as_text())
-        return Counter(name for name in found if name not in ('case', 'constant', 'broadcast_in_dim'))  # Of the choice.
+        return Counter(
+            name for name in found if name not in ('case', 'constant', 'broadcast_in_dim')
+        )  # Part of the choice.
 
     assert operations(layer, 'tpu') == operations(plain, 'tpu')
     assert operations(layer, 'cuda') == operations(plain, 'cuda')
@@ -85,7 +90,7 @@ def test_programs_for_accelerators_are_those_of_plain_layers(name):
 
 def test_transposed_conv_is_that_of_flax_where_the_biases_of_a_block_agree():
     x, bias, layer = draw(2, 4, 6, 5), np.array([0.5, -1, 2], np.float32), blocks.TransposedConv(3)
-    (name, dense), = layer.init(jax.random.key(0), x)['params'].items()
+    ((name, dense),) = layer.init(jax.random.key(0), x)['params'].items()
     assert name == 'Dense_0'  # As in checkpoints.
     kernel = dense['kernel'].reshape(5, 2, 2, 3).transpose(1, 2, 0, 3)[::-1, ::-1]
     found = layer.apply({'params': {name: {'kernel': dense['kernel'], 'bias': np.tile(bias, 4)}}}, x)
@@ -101,8 +106,10 @@ def test_transposed_conv_has_the_parameters_of_a_dense_layer():
         def __call__(self, x):
             return nn.Dense(12)(x)
 
-    jax.tree.map(np.testing.assert_array_equal, *(
-        layer.init(jax.random.key(0), x) for layer in (blocks.TransposedConv(3), Dense())))
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        *(layer.init(jax.random.key(0), x) for layer in (blocks.TransposedConv(3), Dense())),
+    )
 
 
 @pytest.mark.parametrize('inputs, outputs, side, width', CONVOLUTIONS)
@@ -145,8 +152,10 @@ def test_layers_work_mapped_over_devices_and_examples():
     def gradients(variables, images):
         return jax.lax.pmean(jax.grad(lambda v: jnp.mean(net.apply(v, images) ** 2))(variables), 'batch')
 
-    results = [jax.jit(mapped(gradients, axis_name='batch', in_axes=(None, 0), out_axes=None))(variables, images)
-               for mapped in (jax.pmap, jax.vmap)]
+    results = [
+        jax.jit(mapped(gradients, axis_name='batch', in_axes=(None, 0), out_axes=None))(variables, images)
+        for mapped in (jax.pmap, jax.vmap)
+    ]
     whole = jax.jit(jax.grad(lambda v: jnp.mean(net.apply(v, images.reshape(8, 8, 8, 1)) ** 2)))(variables)
     for result in results:
         assert_same(jax.tree.leaves(result), jax.tree.leaves(whole))

@@ -18,8 +18,10 @@ def imported_packages(path):
             yield node.module.partition('.')[0]
 
 
-@pytest.mark.parametrize('package, others', [
-    ('unet', {'vae', 'benchmarks'}), ('vae', {'unet', 'benchmarks'}), ('common', {'unet', 'vae', 'benchmarks'})])
+@pytest.mark.parametrize(
+    'package, others',
+    [('unet', {'vae', 'benchmarks'}), ('vae', {'unet', 'benchmarks'}), ('common', {'unet', 'vae', 'benchmarks'})],
+)
 def test_packages_do_not_import_each_other(package, others):
     for path in (ROOT / package).rglob('*.py'):
         assert not others & {*imported_packages(path)}, path

@@ -3,13 +3,13 @@
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from common import cli
 from configs import unet_mp_tr_ce
@@ -18,27 +18,26 @@ from tests.helpers import result_of
 
 ROOT = pathlib.Path(main.__file__).parent
 CONFIG = f'--config={ROOT}/configs/unet_mp_tr_ce.py:demo'
-TINY = [CONFIG, '--config.data.image_size=16', '--config.model.width=2', '--config.model.multipliers=(1,2)',
-        '--config.num_epochs=8', '--config.batch_size=32', '--config.log_every_steps=2',
-        '--config.eval_every_epochs=4']
-PER_CLASS = [f'{metric}/{name}' for metric in ('dice', 'iou') for name in ('background', 'border', 'pet')]
-METRICS = [*PER_CLASS, 'loss', 'mean_dice', 'mean_iou', 'pixel_accuracy']
-TAGS = {f'{split}/{name}' for split in ('train', 'test') for name in METRICS} | {
-    'train/grad_norm', 'train/images_per_second', 'train/learning_rate', 'test/train_loss', 'curves',
-    'predictions', 'parameters', '_hparams_/session_start_info'}
+TINY = [
+    CONFIG,
+    '--config.data.image_size=16',
+    '--config.model.width=2',
+    '--config.model.multipliers=(1,2)',
+    '--config.num_epochs=8',
+    '--config.batch_size=32',
+    '--config.log_every_steps=2',
+    '--config.eval_every_epochs=4',
+]
 
 
 def start(*args):
-    return subprocess.Popen([sys.executable, ROOT / 'main.py', *args], stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True, env=os.environ | {'JAX_NUM_CPU_DEVICES': '2'})
-
-
-def tags_of(workdir):
-    events = EventAccumulator(str(workdir), size_guidance={'tensors': 1})
-    events.Reload()
-    found = events.Tags()
-    return {*found['scalars'], *found['images'], *found['tensors']} | (
-        {tag for tag in events.summary_metadata if tag.startswith('_hparams_')})
+    return subprocess.Popen(
+        [sys.executable, ROOT / 'main.py', *args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {'JAX_NUM_CPU_DEVICES': '2'},
+    )
 
 
 def stop(command, workdir, signum):
@@ -64,7 +63,8 @@ def test_run_can_be_stopped_resumed_and_evaluated(pets, tmp_path):
     assert last.returncode == 0, errors
     lines = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
     assert [line['step'] for line in lines if line['split'] == 'train'] == [*range(2, 129, 2)]
-    assert tags_of(tmp_path) == TAGS
+    for line in filter(str.strip, errors.splitlines()):  # Nothing of TensorFlow's, nor of any other library's.
+        assert re.search(r'^step \d+  test: loss \S+  pixel_accuracy \S+  mean_iou \S+$| images/s', line.strip()), line
 
     results = (tmp_path / 'results.json').read_text()
     assert printed.startswith(results.strip()) and json.loads(results)['step'] == 128
@@ -85,54 +85,69 @@ def other_run(tmp_path):
     return folder
 
 
-@pytest.mark.parametrize('args, message', [
-    ([], '--config=configs/unet_mp_tr_ce.py trains'),
-    ([CONFIG, '--config.typo=1'], 'typo'),
-    ([CONFIG, '--config.model.typo=1'], "no key 'typo'; its file lists them all"),
-    ([CONFIG, '--config.optimizr.name=adamw'], "no key 'optimizr'; did you mean 'optimizer'?"),
-    ([f'--config={ROOT}/configs/unet_mp_tr_ce.py', '--config.data.dir=new', '--config.data.manual_dir=nowhere'],
-     "data.manual_dir is 'nowhere', which is no folder"),
-    ([CONFIG, '--config.seed=many'], 'seed'),
-    ([CONFIG, '--config.optimizer.learning_rate=fast'], 'learning_rate'),
-    ([CONFIG, '--config.data.image_size=100'], 'data.image_size to a multiple of 16'),
-    ([CONFIG, '--config.batch_size=6'], 'choose a multiple of 4'),
-    ([CONFIG, '--config.loss=mse'], "loss is 'mse'; choose one of"),
-    ([CONFIG, '--config.data.name=no_such_pets'], 'no_such_pets'),
-    ([f'--config={ROOT}/configs/none.py', '--config.seed=1'], 'the file in --config cannot be read'),
-    ([f'--config={ROOT}/configs/unet_mp_tr_ce.py:tiny'], 'tiny'),
-    (['--mode=sing'], 'sing'),
-    (['--typo=1'], 'typo'),
-    (['train'], "'train' is not a flag"),
-    (['--mode=sweep', '--workdir=runs'], 'a sweep needs a configuration with AXES'),
-    ([CONFIG, '--workdir=file'], 'no access to file'),
-    ([CONFIG, '--workdir=file/run'], 'no access to file'),
-    (['--mode=eval', '--workdir=nowhere'], 'nowhere holds no run'),
-    (['--mode=predict', '--workdir=nowhere', '--input=x.jpg'], 'nowhere holds no run'),
-    (['--mode=serve', '--workdir=nowhere', '--port=many'], 'port'),
-    ([CONFIG, '--mode=export', '--workdir=other'], 'belongs to another configuration'),
-    ([CONFIG, '--workdir=other'], 'belongs to another configuration'),
-    ([CONFIG, '--workdir=gs://bucket/run'], "--workdir is 'gs://bucket/run'; only local paths"),
-    (['--mode=predict', '--workdir=other', '--input=x.jpg', '--output=s3://b/o'], "--output is 's3://b/o'; only local"),
-    ([f'--config={ROOT}/configs/unet_folder.py'], 'data.dir is empty; name the folder'),
-    (['--mode=data'], 'say what to do'),
-    ([CONFIG, '--config.checkpoint.best=mean_iou'], 'needs validation examples'),
-    ([CONFIG, '--config.class_weights=1,2'], 'a positive number for each of the 3'),
-    ([CONFIG, '--config.class_weights=1,2,3', '--config.loss=dice'], 'class_weights are for cross-entropy'),
-    (['--workdir=other', '--config.seed=6'], 'seed was 5 and is now 6'),
-    ([CONFIG, '--mode=eval', '--workdir=other'], 'belongs to another configuration'),
-])
+@pytest.mark.parametrize(
+    'args, message',
+    [
+        ([], '--config=configs/unet_mp_tr_ce.py trains'),
+        ([CONFIG, '--config.typo=1'], 'typo'),
+        ([CONFIG, '--config.model.typo=1'], "no key 'typo'; its file lists them all"),
+        ([CONFIG, '--config.optimizr.name=adamw'], "no key 'optimizr'; did you mean 'optimizer'?"),
+        (
+            [f'--config={ROOT}/configs/unet_mp_tr_ce.py', '--config.data.dir=new', '--config.data.manual_dir=nowhere'],
+            "data.manual_dir is 'nowhere', which is no folder",
+        ),
+        ([CONFIG, '--config.seed=many'], 'seed'),
+        ([CONFIG, '--config.optimizer.learning_rate=fast'], 'learning_rate'),
+        ([CONFIG, '--config.data.image_size=100'], 'data.image_size to a multiple of 16'),
+        ([CONFIG, '--config.batch_size=6'], 'choose a multiple of 4'),
+        ([CONFIG, '--config.loss=mse'], "loss is 'mse'; choose one of"),
+        ([CONFIG, '--config.data.name=no_such_pets'], 'no_such_pets'),
+        ([f'--config={ROOT}/configs/none.py', '--config.seed=1'], 'the file in --config cannot be read'),
+        ([f'--config={ROOT}/configs/unet_mp_tr_ce.py:tiny'], 'tiny'),
+        (['--mode=sing'], 'sing'),
+        (['--typo=1'], 'typo'),
+        (['train'], "'train' is not a flag"),
+        (['--mode=sweep', '--workdir=runs'], 'a sweep needs a configuration with AXES'),
+        ([CONFIG, '--workdir=file'], 'no access to file'),
+        ([CONFIG, '--workdir=file/run'], 'no access to file'),
+        (['--mode=eval', '--workdir=nowhere'], 'nowhere holds no run'),
+        (['--mode=predict', '--workdir=nowhere', '--input=x.jpg'], 'nowhere holds no run'),
+        (['--mode=serve', '--workdir=nowhere', '--port=many'], 'port'),
+        ([CONFIG, '--mode=export', '--workdir=other'], 'belongs to another configuration'),
+        ([CONFIG, '--workdir=other'], 'belongs to another configuration'),
+        ([CONFIG, '--workdir=gs://bucket/run'], "--workdir is 'gs://bucket/run'; only local paths"),
+        (
+            ['--mode=predict', '--workdir=other', '--input=x.jpg', '--output=s3://b/o'],
+            "--output is 's3://b/o'; only local",
+        ),
+        ([f'--config={ROOT}/configs/unet_folder.py'], 'data.dir is empty; name the folder'),
+        (['--mode=data'], 'say what to do'),
+        ([CONFIG, '--config.checkpoint.best=mean_iou'], 'needs validation examples'),
+        ([CONFIG, '--config.class_weights=1,2'], 'a positive number for each of the 3'),
+        ([CONFIG, '--config.class_weights=1,2,3', '--config.loss=dice'], 'class_weights are for cross-entropy'),
+        (['--workdir=other', '--config.seed=6'], 'seed was 5 and is now 6'),
+        ([CONFIG, '--mode=eval', '--workdir=other'], 'belongs to another configuration'),
+    ],
+)
 def test_mistake_gets_one_line_and_exit_code_2(args, message, tmp_path, other_run, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'file').touch()
     code, printed = result_of(args, monkeypatch, capsys)
-    line, = (line for line in printed.err.splitlines() if line.strip())
+    (line,) = (line for line in printed.err.splitlines() if line.strip())
     assert code == 2 and line.startswith('error: ') and message in line
     assert 'Traceback' not in printed.err and not printed.out
 
 
-@pytest.mark.parametrize('value, message', [
-    ('loss=mse', "loss is 'mse'"), ('optimizer.name=best', "optimizer.name is 'best'"), ('batch_size=6', 'of 4'),
-    ('optimizer.warmup_fraction=1.0', 'warmup_fraction is 1.0'), ('seed=4294967296', 'seed is 4294967296')])
+@pytest.mark.parametrize(
+    'value, message',
+    [
+        ('loss=mse', "loss is 'mse'"),
+        ('optimizer.name=best', "optimizer.name is 'best'"),
+        ('batch_size=6', 'of 4'),
+        ('optimizer.warmup_fraction=1.0', 'warmup_fraction is 1.0'),
+        ('seed=4294967296', 'seed is 4294967296'),
+    ],
+)
 def test_refused_configuration_leaves_no_work_directory(value, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     code, printed = result_of([CONFIG, f'--config.{value}'], monkeypatch, capsys)

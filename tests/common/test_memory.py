@@ -39,8 +39,13 @@ print(json.dumps(resident))
 @pytest.mark.skipif(not pathlib.Path('/proc/self/statm').exists(), reason='needs /proc')
 def test_memory_does_not_grow_over_a_thousand_steps(tmp_path):
     """With 222 checkpoints, and 11 evaluations with their pictures, on the way."""
-    result = subprocess.run([sys.executable, '-c', SCRIPT, str(tmp_path)], cwd=ROOT, capture_output=True, text=True,
-                            env=os.environ | {'PYTHONPATH': str(ROOT)})
+    result = subprocess.run(
+        [sys.executable, '-c', SCRIPT, str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ | {'PYTHONPATH': str(ROOT)},
+    )
     assert result.returncode == 0, result.stderr
     resident = {int(step): mib for step, mib in json.loads(result.stdout.splitlines()[-1]).items()}
     assert max(resident) == 999

@@ -18,8 +18,7 @@ def options(config):
     return config.optimizer
 
 
-@pytest.mark.parametrize('name, half, end', [('cosine', 0.01, 0), ('linear', 0.01, 0),
-                                             ('constant', 0.02, 0.02)])
+@pytest.mark.parametrize('name, half, end', [('cosine', 0.01, 0), ('linear', 0.01, 0), ('constant', 0.02, 0.02)])
 def test_learning_rate_warms_up_and_falls(options, name, half, end):
     options.schedule = name
     rate = schedule(options, 200)
@@ -27,8 +26,13 @@ def test_learning_rate_warms_up_and_falls(options, name, half, end):
     np.testing.assert_allclose(measured, [0, 0.01, 0.02, half, end], atol=1e-7)
 
 
-@given(peak=st.floats(2 ** -16, 1, width=32), warmup=st.floats(0, 0.99), steps=st.integers(1, 1000),
-       name=st.sampled_from(['cosine', 'linear', 'constant']), part=st.floats(0, 1))
+@given(
+    peak=st.floats(2**-16, 1, width=32),
+    warmup=st.floats(0, 0.99),
+    steps=st.integers(1, 1000),
+    name=st.sampled_from(['cosine', 'linear', 'constant']),
+    part=st.floats(0, 1),
+)
 def test_learning_rate_stays_between_0_and_its_peak(peak, warmup, steps, name, part):
     options = ConfigDict({'learning_rate': peak, 'warmup_fraction': warmup, 'schedule': name})
     assert 0 <= schedule(options, steps)(round(part * steps)) <= peak * (1 + 1e-6)
@@ -60,8 +64,10 @@ def test_weight_decay_applies_only_to_kernels(options, name):
 def test_muon_update_has_similar_singular_values(options):
     options.update({'name': 'muon', 'weight_decay': 0.0})
     rng = np.random.default_rng(0)
-    gradient = {'kernel': jnp.float32(rng.normal(size=(3, 3, 4, 8)) * np.logspace(0, 2, 8)[None, None, None]),
-                'embedding': jnp.float32(rng.normal(size=(10, 8)))}
+    gradient = {
+        'kernel': jnp.float32(rng.normal(size=(3, 3, 4, 8)) * np.logspace(0, 2, 8)[None, None, None]),
+        'embedding': jnp.float32(rng.normal(size=(10, 8))),
+    }
     rule = create(options, lambda step: 0.1)
     updates, _ = rule.update(gradient, rule.init(gradient), gradient)
     _, singular, _ = np.linalg.svd(updates['kernel'].reshape(36, 8))
@@ -85,13 +91,22 @@ def test_average_without_decay_equals_the_values():
 
 
 def test_average_warms_up():
-    for step, decay in ((0, 0.1), (10, 11 / 20), (10 ** 6, 0.998)):
+    for step, decay in ((0, 0.1), (10, 11 / 20), (10**6, 0.998)):
         average = update_average(jnp.ones(()), jnp.zeros(()), jnp.int32(step), 0.998)
         assert average == pytest.approx(decay, rel=1e-4)
 
 
-@pytest.mark.parametrize('change', [{'name': 'adam'}, {'learning_rate': 0.0}, {'clip_norm': -1.0},
-                                    {'ema_decay': 1.0}, {'schedule': 'step'}, {'warmup_fraction': 1.0}])
+@pytest.mark.parametrize(
+    'change',
+    [
+        {'name': 'adam'},
+        {'learning_rate': 0.0},
+        {'clip_norm': -1.0},
+        {'ema_decay': 1.0},
+        {'schedule': 'step'},
+        {'warmup_fraction': 1.0},
+    ],
+)
 def test_bad_values_are_refused(options, change):
     options.update(change)
     with pytest.raises(UserError, match=next(iter(change))):

@@ -28,8 +28,15 @@ def source(config, tmp_path):
 
 
 def two_classes(config):
-    return filled(config, {'data.classes': ['a', 'b'], 'data.mask_values': ['1', '2'], 'data.ignore_values': ['3'],
-                           'data.colors': ['#000000', '#ffffff']})
+    return filled(
+        config,
+        {
+            'data.classes': ['a', 'b'],
+            'data.mask_values': ['1', '2'],
+            'data.ignore_values': ['3'],
+            'data.colors': ['#000000', '#ffffff'],
+        },
+    )
 
 
 def test_weights_and_statistics_of_another_run_are_taken(config, source, capsys):
@@ -67,7 +74,8 @@ def test_run_of_which_no_layer_fits_is_refused(config, source):
 
 
 @pytest.mark.parametrize(
-    'workdir, message', [('nowhere', 'nowhere holds no run'), ('other', "is a 'vae', not a 'unet'")])
+    'workdir, message', [('nowhere', 'nowhere holds no run'), ('other', "is a 'vae', not a 'unet'")]
+)
 def test_what_is_no_such_run_is_refused(config, tmp_path, workdir, message):
     task = make_tiny_task(config)
     (tmp_path / 'other').mkdir()
@@ -81,6 +89,7 @@ def best_run(tmp_path_factory):
     """A run that keeps its best state, whose validation loss rises after the first evaluation."""
     from configs import unet_mp_tr_ce
     from tests.helpers import shrink
+
     config = shrink(unet_mp_tr_ce.get_config('demo'))
     config.data.validation_examples = 9
     config.checkpoint.best = '-loss'
@@ -90,8 +99,13 @@ def best_run(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         losses = iter([0.9, 0.5, 0.7, 0.8])
         measure = evaluate.Evaluation.metrics
-        patch.setattr(evaluate.Evaluation, 'metrics', lambda self, *args: measure(self, *args) | (
-            {'loss': next(losses)} if args[3:] in ((), ('validation',)) else {}))
+        patch.setattr(
+            evaluate.Evaluation,
+            'metrics',
+            lambda self, *args: (
+                measure(self, *args) | ({'loss': next(losses)} if args[3:] in ((), ('validation',)) else {})
+            ),
+        )
         config.num_epochs = 4
         results = train.train(task, workdir)
     return task, workdir, results

@@ -16,8 +16,9 @@ from common.parallel import Devices
 def test_replicated_leaves_share_no_memory(count):
     devices, shared = Devices(jax.devices()[:count]), jnp.arange(1000.0)
     placed = devices.replicate({'params': shared, 'average': shared})
-    addresses = [shard.data.unsafe_buffer_pointer() for leaf in jax.tree.leaves(placed)
-                 for shard in leaf.addressable_shards]
+    addresses = [
+        shard.data.unsafe_buffer_pointer() for leaf in jax.tree.leaves(placed) for shard in leaf.addressable_shards
+    ]
     assert len({*addresses, shared.unsafe_buffer_pointer()}) == 2 * count + 1
     jax.tree.map(lambda leaf: np.testing.assert_array_equal(leaf, shared), placed)
 
@@ -32,7 +33,7 @@ def test_failure_of_the_first_process_reaches_the_others(monkeypatch):
 
 def test_too_little_memory_is_reported_with_advice():
     with pytest.raises(UserError, match='too little memory.* lower batch_size'), parallel.joined(''):
-        jnp.zeros((2 ** 15, 2 ** 15, 2 ** 15))
+        jnp.zeros((2**15, 2**15, 2**15))
 
 
 @pytest.mark.parametrize('backend, own, kept', [('gpu', None, 'cache'), ('tpu', 'own', 'own'), ('cpu', None, None)])

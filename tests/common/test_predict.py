@@ -38,8 +38,8 @@ def colors(config):
 def flag(height=60, width=90):
     """Red above, green below on the left and blue below on the right."""
     picture = np.empty((height, width, 3), np.uint8)
-    picture[:height // 2] = RED
-    picture[height // 2:, :width // 2], picture[height // 2:, width // 2:] = GREEN, BLUE
+    picture[: height // 2] = RED
+    picture[height // 2 :, : width // 2], picture[height // 2 :, width // 2 :] = GREEN, BLUE
     return Image.fromarray(picture)
 
 
@@ -80,15 +80,18 @@ def test_mask_is_turned_as_exif_says(colors, tmp_path):
         np.testing.assert_array_equal(colors([image]).argmax(-1), colors([flag()]).argmax(-1))
 
 
-@pytest.mark.parametrize('name, picture', [
-    ('rgb.jpg', lambda: Image.new('RGB', (9, 6), (90, 90, 90))),
-    ('rgb.webp', lambda: Image.new('RGB', (9, 6), (90, 90, 90))),
-    ('cmyk.jpg', lambda: Image.new('RGB', (9, 6), (90, 90, 90)).convert('CMYK')),
-    ('grey.png', lambda: Image.new('L', (9, 6), 90)),
-    ('palette.png', lambda: Image.new('RGB', (9, 6), (90, 90, 90)).quantize(4)),
-    ('sixteen.png', lambda: Image.fromarray(np.full((6, 9), 90 * 256, np.uint16))),
-    ('half_black.png', lambda: Image.new('LA', (9, 6), (0, 165))),
-])
+@pytest.mark.parametrize(
+    'name, picture',
+    [
+        ('rgb.jpg', lambda: Image.new('RGB', (9, 6), (90, 90, 90))),
+        ('rgb.webp', lambda: Image.new('RGB', (9, 6), (90, 90, 90))),
+        ('cmyk.jpg', lambda: Image.new('RGB', (9, 6), (90, 90, 90)).convert('CMYK')),
+        ('grey.png', lambda: Image.new('L', (9, 6), 90)),
+        ('palette.png', lambda: Image.new('RGB', (9, 6), (90, 90, 90)).quantize(4)),
+        ('sixteen.png', lambda: Image.fromarray(np.full((6, 9), 90 * 256, np.uint16))),
+        ('half_black.png', lambda: Image.new('LA', (9, 6), (0, 165))),
+    ],
+)
 def test_every_kind_of_picture_becomes_rgb(tmp_path, name, picture):
     picture().save(tmp_path / name)
     image = read(tmp_path / name)
@@ -99,7 +102,7 @@ def test_every_kind_of_picture_becomes_rgb(tmp_path, name, picture):
 def test_bad_files_are_named_and_the_others_done(colors, tmp_path, monkeypatch, capsys):
     flag().save(tmp_path / 'good.jpg')
     whole = (tmp_path / 'good.jpg').read_bytes()
-    for name, content in {'empty.jpg': b'', 'text.png': b'hello', 'cut.jpg': whole[:len(whole) // 2]}.items():
+    for name, content in {'empty.jpg': b'', 'text.png': b'hello', 'cut.jpg': whole[: len(whole) // 2]}.items():
         (tmp_path / name).write_bytes(content)
     Image.new('1', (90, 61)).save(tmp_path / 'bomb.png')  # More than the limit, less than twice.
     monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 60 * 90)
@@ -114,6 +117,7 @@ def test_bad_files_are_named_and_the_others_done(colors, tmp_path, monkeypatch, 
 def test_incomplete_predictions_have_an_exit_code_of_their_own(capsys):
     def main():
         raise Incomplete('1 of 2')
+
     assert cli.run(main, ['main.py']) == 3
     assert capsys.readouterr().err == 'error: 1 of 2\n'
 
@@ -136,13 +140,16 @@ def test_hidden_files_others_and_earlier_output_are_left_out_of_folders(tmp_path
     assert '1 files that are not' in said and 'notes.txt' in said
 
 
-@pytest.mark.parametrize('sources, output, message', [
-    ([], 'out', 'name photos'),
-    (['none.jpg'], 'out', 'there is no none.jpg'),
-    (['empty'], 'out', 'empty holds no file'),
-    (['empty'], 'empty', 'both --input and --output'),
-    (['x.png'], 'x.png', 'cannot write to x.png'),
-])
+@pytest.mark.parametrize(
+    'sources, output, message',
+    [
+        ([], 'out', 'name photos'),
+        (['none.jpg'], 'out', 'there is no none.jpg'),
+        (['empty'], 'out', 'empty holds no file'),
+        (['empty'], 'empty', 'both --input and --output'),
+        (['x.png'], 'x.png', 'cannot write to x.png'),
+    ],
+)
 def test_mistakes_write_nothing(colors, tmp_path, monkeypatch, sources, output, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'empty').mkdir()
@@ -164,13 +171,13 @@ def test_predictor_is_what_evaluation_evaluates(config, tmp_path):
 
 def test_pictures_are_resized_as_for_training(config):
     from common.data.images import resize_image
+
     picture = np.random.default_rng(0).integers(0, 256, (50, 33, 3), np.uint8)
     fitted = predict.Predictor(ColorTask(config), {}, 7).fit(picture)
     np.testing.assert_array_equal(fitted, resize_image(picture, 16))
 
 
-@pytest.mark.parametrize('picture', [np.zeros((4, 4, 3)), np.zeros((4, 4, 2), np.uint8),
-                                     np.zeros((0, 4), np.uint8)])
+@pytest.mark.parametrize('picture', [np.zeros((4, 4, 3)), np.zeros((4, 4, 2), np.uint8), np.zeros((0, 4), np.uint8)])
 def test_what_is_no_picture_is_refused(colors, picture):
     with pytest.raises(UserError, match='a picture is uint8'):
         colors([picture])
@@ -182,8 +189,12 @@ def test_vae_turns_a_picture_into_the_labels(vae_predictor, tmp_path):
     predict.predict_files(vae_predictor, [str(tmp_path / 'digit.png')], tmp_path / 'out', ['8', '3', '8'])
     record = json.loads((tmp_path / 'out' / 'predictions.jsonl').read_text())
     assert record['labels'] == ['8', '3']
-    assert files_below(tmp_path / 'out') == ['digit.png.3.png', 'digit.png.8.png', 'digit.png.grid.png',
-                                             'predictions.jsonl']
+    assert files_below(tmp_path / 'out') == [
+        'digit.png.3.png',
+        'digit.png.8.png',
+        'digit.png.grid.png',
+        'predictions.jsonl',
+    ]
 
     task, variables = vae_predictor.task, vae_predictor.variables
     images = jnp.asarray(pixels)[None, ..., None] / 255
@@ -210,7 +221,7 @@ def test_labels_that_do_not_fit_are_refused(colors, vae_predictor):
 
 def test_classifier_says_the_label(vae_runs):
     predictor = predict.load(vae_runs / 'judge', make_task)
-    (images, record), = predictor.present([Image.new('RGB', (40, 20))], [])
+    ((images, record),) = predictor.present([Image.new('RGB', (40, 20))], [])
     assert not images and sum(record['probabilities'].values()) == pytest.approx(1, abs=1e-4)
     assert record['label'] == max(record['probabilities'], key=record['probabilities'].get)
 
@@ -265,12 +276,19 @@ def test_16_bit_grey_is_read_by_the_range_of_its_values(tmp_path, largest, bits)
 
 def png(path, values, color_type, transparent):
     """Writes 16-bit values `[H, W, C]` with one transparent value, which Pillow cannot write."""
+
     def chunk(kind, content):
         return struct.pack('>I', len(content)) + kind + content + struct.pack('>I', zlib.crc32(kind + content))
+
     rows = b''.join(b'\0' + row.astype('>u2').tobytes() for row in values)
     header = struct.pack('>IIBBBBB', values.shape[1], values.shape[0], 16, color_type, 0, 0, 0)
-    path.write_bytes(b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) + chunk(b'tRNS', np.array(
-        transparent, '>u2').tobytes()) + chunk(b'IDAT', zlib.compress(rows)) + chunk(b'IEND', b''))
+    path.write_bytes(
+        b'\x89PNG\r\n\x1a\n'
+        + chunk(b'IHDR', header)
+        + chunk(b'tRNS', np.array(transparent, '>u2').tobytes())
+        + chunk(b'IDAT', zlib.compress(rows))
+        + chunk(b'IEND', b'')
+    )
 
 
 @pytest.mark.parametrize('channels, color_type', [(1, 0), (3, 2)])

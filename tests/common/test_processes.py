@@ -18,9 +18,17 @@ from common.writers import read_metrics
 
 ROOT = pathlib.Path(__file__).parents[2]
 PATIENCE = 300  # Seconds; processes that share two cores are slow.
-SMALL = ['--config.num_epochs=4', '--config.log_every_steps=4', '--config.data.image_size=16', '--config.model.width=4',
-         '--config.model.multipliers=(1,1)', '--config.batch_size=16', '--config.eval_every_epochs=0',
-         '--config.optimizer.name=adamw', '--config.optimizer.learning_rate=3e-3']  # Muon enlarges rounding more.
+SMALL = [
+    '--config.num_epochs=4',
+    '--config.log_every_steps=4',
+    '--config.data.image_size=16',
+    '--config.model.width=4',
+    '--config.model.multipliers=(1,1)',
+    '--config.batch_size=16',
+    '--config.eval_every_epochs=0',
+    '--config.optimizer.name=adamw',
+    '--config.optimizer.learning_rate=3e-3',
+]  # Muon enlarges rounding more.
 
 
 def start(workdir, processes, devices, *args):
@@ -29,12 +37,22 @@ def start(workdir, processes, devices, *args):
         free.bind(('localhost', 0))
         address = f'localhost:{free.getsockname()[1]}'
     flags = f'{os.environ["XLA_FLAGS"]} --xla_force_host_platform_device_count={devices}'
-    command = [sys.executable, ROOT / 'main.py', f'--config={ROOT}/configs/unet_mp_tr_ce.py:demo', *SMALL,
-               f'--workdir={workdir}', *args]
+    command = [
+        sys.executable,
+        ROOT / 'main.py',
+        f'--config={ROOT}/configs/unet_mp_tr_ce.py:demo',
+        *SMALL,
+        f'--workdir={workdir}',
+        *args,
+    ]
     joins = [[f'--distributed={address},{processes},{number}'] if processes > 1 else [] for number in range(processes)]
     environment = os.environ | {'XLA_FLAGS': flags}
-    return [subprocess.Popen([*command, *join], env=environment, text=True, stdout=subprocess.PIPE,
-                             stderr=subprocess.STDOUT) for join in joins]
+    return [
+        subprocess.Popen(
+            [*command, *join], env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        for join in joins
+    ]
 
 
 def finish(started):

@@ -15,7 +15,7 @@ import main
 from tests.helpers import save
 
 
-def make_run(folder, name, accuracy=0.9, step=9, examples=13, config=None, **overrides):
+def make_run(folder, name, accuracy=0.9, step=9, examples=13, config=None, machine=None, **overrides):
     """A work directory without checkpoints, as a run leaves it."""
     config = config or unet_mp_tr_ce.get_config('demo')
     config.update_from_flattened_dict({key.replace('__', '.'): value for key, value in overrides.items()})
@@ -23,13 +23,30 @@ def make_run(folder, name, accuracy=0.9, step=9, examples=13, config=None, **ove
     save(config, workdir)
     classes = ('pet', 'background', 'border')
     per_class = {f'{metric}/{label}': 0.5 for metric in ('iou', 'dice') for label in classes}
-    workdir_lib.write_json(workdir / 'results.json', {
-        'split': 'test', 'num_examples': examples, 'step': step, 'finished': True, 'loss': 0.3, 'train_loss': 0.2,
-        'pixel_accuracy': accuracy, 'mean_iou': accuracy - 0.2, 'mean_dice': 0.8, **per_class})
-    lines = [{'step': s, 'split': split, 'loss': 1 / s, 'pixel_accuracy': 0.5, 'mean_iou': 0.4,
-              'seconds': 6.0 * s} | ({'images_per_second': 8.0} if split == 'train' else {})
-             for s in range(1, step + 1) for split in ('train', 'test')]
+    workdir_lib.write_json(
+        workdir / 'results.json',
+        {
+            'split': 'test',
+            'num_examples': examples,
+            'step': step,
+            'finished': True,
+            'loss': 0.3,
+            'train_loss': 0.2,
+            'pixel_accuracy': accuracy,
+            'mean_iou': accuracy - 0.2,
+            'mean_dice': 0.8,
+            **per_class,
+        },
+    )
+    lines = [
+        {'step': s, 'split': split, 'loss': 1 / s, 'pixel_accuracy': 0.5, 'mean_iou': 0.4, 'seconds': 6.0 * s}
+        | ({'images_per_second': 8.0} if split == 'train' else {})
+        for s in range(1, step + 1)
+        for split in ('train', 'test')
+    ]
     (workdir / 'metrics.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
+    if machine:
+        workdir_lib.write_json(workdir / 'run.json', machine)
     return workdir
 
 
@@ -53,6 +70,9 @@ def test_page_needs_no_other_file_and_says_what_the_markdown_says(tmp_path):
     assert len(shown) == html.count('<img alt="Curves') == html.count('<figcaption>') == 3
     assert all((tmp_path / 'out' / name).exists() for name in shown)
     assert html.count('<tr>') == len([line for line in text.splitlines() if re.match(r'\| (?!---)', line)])
+    assert html.count('<table>') == html.count('role="region"') == html.count('tabindex="0"') - 3
+    labels = re.findall('role="region" aria-label="(.*?)"', html)
+    assert len({*labels}) == len(labels) and 'U-Net on synthetic_pets, 64x64 pixels: All measures' in labels
     assert '<meta name="viewport"' in html and 'prefers-color-scheme' in html
 
 
@@ -76,8 +96,9 @@ def test_names_of_folders_are_shown_letter_for_letter(tmp_path):
 
 
 def test_seeds_become_one_row_with_mean_and_spread(tmp_path):
-    folders = [make_run(tmp_path, f'ce_seed{seed}', accuracy, seed=seed)
-               for seed, accuracy in enumerate((0.88, 0.90, 0.95))]
+    folders = [
+        make_run(tmp_path, f'ce_seed{seed}', accuracy, seed=seed) for seed, accuracy in enumerate((0.88, 0.90, 0.95))
+    ]
     rows = runs.entries(read(*folders, make_run(tmp_path, 'dice', loss='dice')))
     assert [(row.name, len(row.runs)) for row in rows] == [('ce_seed*', 3), ('dice', 1)]
     assert page.spread(rows[0].values('pixel_accuracy')) == '0.9100 ± 0.0361'
@@ -101,9 +122,12 @@ def test_copy_of_a_run_is_not_taken_for_another_seed(tmp_path):
 
 
 def test_unlike_training_and_unlike_examples_are_kept_apart(tmp_path):
-    folders = [make_run(tmp_path, 'a'), make_run(tmp_path, 'short', step=5, seed=1),
-               make_run(tmp_path, 'small', data__image_size=32, seed=2),
-               make_run(tmp_path, 'more', examples=14)]
+    folders = [
+        make_run(tmp_path, 'a'),
+        make_run(tmp_path, 'short', step=5, seed=1),
+        make_run(tmp_path, 'small', data__image_size=32, seed=2),
+        make_run(tmp_path, 'more', examples=14),
+    ]
     assert len(runs.entries(read(*folders))) == 4
     path = report.write([*map(str, folders)], tmp_path / 'out', main.make_task)
     text = (tmp_path / 'out' / 'report.md').read_text()
@@ -118,8 +142,9 @@ def test_same_names_in_two_folders_stay_apart(tmp_path):
 
 
 def test_what_is_no_finished_run_is_left_out_in_a_line_each(tmp_path, capsys):
-    good, unfinished, measured, damaged, foreign, old, odd = (make_run(tmp_path, name) for name in (
-        'good', 'unfinished', 'measured', 'damaged', 'foreign', 'old', 'odd'))
+    good, unfinished, measured, damaged, foreign, old, odd = (
+        make_run(tmp_path, name) for name in ('good', 'unfinished', 'measured', 'damaged', 'foreign', 'old', 'odd')
+    )
     results = json.loads((measured / 'results.json').read_text())
     workdir_lib.write_json(measured / 'results.json', results | {'finished': False})  # By --mode=eval, on the way.
     (unfinished / 'results.json').unlink()
@@ -127,7 +152,7 @@ def test_what_is_no_finished_run_is_left_out_in_a_line_each(tmp_path, capsys):
     (foreign / 'config.json').write_text('{"task": "poetry"}')
     (odd / 'results.json').write_text('[1, 2]')
     stored = json.loads((old / 'config.json').read_text())
-    stored['model']['depth'] = 3  # Of another version.
+    stored['model']['depth'] = 3  # Another version wrote it.
     (old / 'config.json').write_text(json.dumps(stored))
     (tmp_path / 'notes.txt').write_text('hello')
     assert [run.name for run in read(*sorted(tmp_path.iterdir()))] == ['good']
@@ -156,26 +181,46 @@ def test_unwritable_output_is_found_before_the_work(tmp_path, monkeypatch):
         report.write([str(make_run(tmp_path, 'a'))], tmp_path / 'file', main.make_task)
 
 
-def test_reference_stands_beside_ours_and_speed_is_total(tmp_path):
+def test_reference_stands_beside_ours(tmp_path):
     report.write([str(make_run(tmp_path, 'a', 0.8912))], tmp_path / 'out', main.make_task)
     text = (tmp_path / 'out' / 'report.md').read_text()
-    row, = (row for row in cells_of(text, 'a') if 'MP+TR+CE' in row)
+    (row,) = (row for row in cells_of(text, 'a') if 'MP+TR+CE' in row)
     assert row == ['a', 'MP+TR+CE', '89.12', '89.83', '0.200', '0.15', '0.300', '0.33']
     assert len(cells_of(text, '–')) == 3  # The reference's other variants.
-    row, = (row for row in cells_of(text, 'a') if '8.0' in row)
-    assert row == ['a', '8.0', '0.3', '0.9']  # 9 steps of 16 images at 8 images a second; 54 seconds in all.
     assert 'Nothing can be concluded' in text
+
+
+def test_size_device_and_seconds_of_each_run_are_listed(tmp_path):
+    one, four = (
+        {'device': name, 'devices': count, 'processes': 1, 'jax': '0.10.2', 'parameters': 12345}
+        for name, count in (('2 cores, a CPU', 1), ('TPU v5e', 4))
+    )
+    folders = [
+        make_run(tmp_path, 'a_seed0', machine=one),
+        make_run(tmp_path, 'a_seed1', seed=1, machine=four),
+        make_run(tmp_path, 'old', loss='dice'),
+    ]
+    lines = report.speed(runs.entries(read(*folders)))
+    # 9 steps of 16 images at 8 images a second; 54 seconds in all.
+    assert [row for name in ('a&#95;seed&#42;', 'a_seed&#42;', 'old') for row in cells_of('\n'.join(lines), name)] == [
+        ['a_seed&#42;', '12,345', '2 cores, a CPU or 4 x TPU v5e', '8.0 ± 0.0', '18 ± 0', '54 ± 0'],
+        ['old', '–', '–', '8.0', '18', '54'],
+    ]
 
 
 @pytest.mark.parametrize('name', ['synthetic_pets', 'oxford_iiit_pet'])
 def test_runs_on_other_data_than_the_reference_s_are_told_apart(tmp_path, name):
-    run, = read(make_run(tmp_path, 'a', data__name=name))
+    (run,) = read(make_run(tmp_path, 'a', data__name=name))
     text = '\n'.join(run.task.report(runs.entries([run])))
     assert ('These runs saw other data (synthetic' in text) == (name == 'synthetic_pets')
 
 
-DESIGN = [{'model__down': down, 'model__up': up, 'loss': loss} for down in ('max_pool', 'strided_conv')
-          for up in ('transposed_conv', 'upsample') for loss in ('cross_entropy', 'dice')]
+DESIGN = [
+    {'model__down': down, 'model__up': up, 'loss': loss}
+    for down in ('max_pool', 'strided_conv')
+    for up in ('transposed_conv', 'upsample')
+    for loss in ('cross_entropy', 'dice')
+]
 
 
 def text_about(folder):
@@ -187,8 +232,11 @@ def text_about(folder):
 def make_design(folder, seeds=2):
     """Every cell with several seeds: 2 points for cross-entropy, 3 against upsampling, 1 for max pooling with Dice."""
     for (number, cell), seed in itertools.product(enumerate(DESIGN), range(seeds)):
-        worse = (0.02 * (cell['loss'] == 'dice') + 0.03 * (cell['model__up'] == 'upsample')
-                 + 0.01 * (cell['model__down'] == 'strided_conv' and cell['loss'] == 'dice'))
+        worse = (
+            0.02 * (cell['loss'] == 'dice')
+            + 0.03 * (cell['model__up'] == 'upsample')
+            + 0.01 * (cell['model__down'] == 'strided_conv' and cell['loss'] == 'dice')
+        )
         noise = 0.0002 * (-1) ** (number * (number + 1) // 2) * (-1) ** seed
         make_run(folder, f'{number}_seed{seed}', 0.9 - worse + 0.01 * seed + noise, seed=seed, **cell)
 
@@ -200,11 +248,13 @@ def test_whole_design_decides_the_observations(tmp_path):
     assert '16 runs (1 more, with other settings or copies, are left out) in all eight cells' in text
     assert 'each seed is a block' in text and 'with 7 degrees of freedom' in text
     assert 'Bonferroni adjustment for three verdicts' in text and '98.3 % confidence' in text
-    for kind, contrast, effect in (('main effect', 'max pooling − strided convolution', '+0.50 (+0.46 to +0.54)'),
-                                   ('main effect', 'upsampling − transposed convolution', '-3.00 (-3.04 to -2.96)'),
-                                   ('interaction', 'max pooling × cross-entropy', '-1.00 (-1.07 to -0.93)'),
-                                   ('interaction', 'cross-entropy × upsampling', '+0.00 (-0.07 to +0.07)'),
-                                   ('simple contrast', 'MP+TR+CE − MP+TR+DICE', '+2.00 (+1.93 to +2.07)')):
+    for kind, contrast, effect in (
+        ('main effect', 'max pooling − strided convolution', '+0.50 (+0.46 to +0.54)'),
+        ('main effect', 'upsampling − transposed convolution', '-3.00 (-3.04 to -2.96)'),
+        ('interaction', 'max pooling × cross-entropy', '-1.00 (-1.07 to -0.93)'),
+        ('interaction', 'cross-entropy × upsampling', '+0.00 (-0.07 to +0.07)'),
+        ('simple contrast', 'MP+TR+CE − MP+TR+DICE', '+2.00 (+1.93 to +2.07)'),
+    ):
         assert [kind, contrast, effect, effect, '+0.00 (+0.00 to +0.00)'] in cells_of(text, kind)
     assert 'Max pooling over strided convolution: **supported**; the main effect is +0.50 points (+0.45 to' in text
     assert 'MP+TR+CE minus StrConv+TR+CE is +0.00 points (-0.09 to +0.09); the reference saw +1.35.' in text
@@ -231,16 +281,18 @@ def test_three_variants_give_simple_contrasts_alone(tmp_path):
     assert text.count('**cannot be decided**; 5 of the eight cells were not run') == 3
     assert 'MP+TR+CE minus StrConv+TR+CE cannot be estimated from these runs; the reference saw +1.35.' in text
     assert 'MP+TR+CE minus MP+TR+DICE is +1.00 points (not known); the reference saw +1.88.' in text
-    assert ('StrConv+UPS+DICE minus MP+TR+DICE is -1.00 points (not known); the reference saw -0.96. It changes the '
-            'way down as well' in text)
+    assert (
+        'StrConv+UPS+DICE minus MP+TR+DICE is -1.00 points (not known); the reference saw -0.96. It changes the '
+        'way down as well' in text
+    )
 
 
 def test_plot_of_effects_stands_in_its_section(tmp_path):
     make_design(tmp_path / 'runs')
     report.write([*map(str, (tmp_path / 'runs').iterdir())], tmp_path / 'out', main.make_task)
     text = (tmp_path / 'out' / 'report.md').read_text()
-    section = text[text.index('### What each design choice does'):text.index('### Curves')]
-    name, = re.findall(r'!\[Effects of the design choices\]\((figures/.*?)\)', section)
+    section = text[text.index('### What each design choice does') : text.index('### Curves')]
+    (name,) = re.findall(r'!\[Effects of the design choices\]\((figures/.*?)\)', section)
     assert section.index('| main effect') < section.index(name) < section.index('three observations')
     assert (tmp_path / 'out' / name).exists()
     assert '<img alt="Effects of the design choices" src="data:' in (tmp_path / 'out' / 'report.html').read_text()
@@ -249,19 +301,32 @@ def test_plot_of_effects_stands_in_its_section(tmp_path):
 def test_vae_stands_beside_the_reference_with_what_a_wrong_label_does(tmp_path):
     config = vae_mnist.get_config()
     workdir = make_run(tmp_path, 'vae', config=config)
-    results = {'split': 'test', 'num_examples': 10000, 'step': 9, 'finished': True, 'total': 650.0,
-               'reconstruction': -610.0,
-               'kl': 29.0, 'label_loss': 3.0, 'swap_accuracy/judge': 0.91, 'style/slant/kept': 0.8,
-               'style/slant/shuffled': 0.01, 'swap/shared_change': 0.36, 'swap/shared_change/real': 0.05,
-               'swap/recall/real': 0.8712}
+    results = {
+        'split': 'test',
+        'num_examples': 10000,
+        'step': 9,
+        'finished': True,
+        'total': 650.0,
+        'reconstruction': -610.0,
+        'kl': 29.0,
+        'label_loss': 3.0,
+        'swap_accuracy/judge': 0.91,
+        'style/slant/kept': 0.8,
+        'style/slant/shuffled': 0.01,
+        'swap/shared_change': 0.36,
+        'swap/shared_change/real': 0.05,
+        'swap/recall/real': 0.8712,
+    }
     workdir_lib.write_json(workdir / 'results.json', results)
-    run, = read(workdir)
+    (run,) = read(workdir)
     text = '\n'.join(run.task.report(runs.entries([run])))
     assert cells_of(text, 'KL divergence') == [['KL divergence', '30', '29.00']]
     assert cells_of(text, 'wrong label: judge predicts it') == [['wrong label: judge predicts it', '91.0']]
     assert cells_of(text, 'slant') == [['slant', 'its original', '0.80'], ['slant', 'another image', '0.01']]
-    assert cells_of(text, 'shared change') == [['shared change', 'swaps', '0.36'],
-                                               ['shared change', 'real images instead', '0.05']]
+    assert cells_of(text, 'shared change') == [
+        ['shared change', 'swaps', '0.36'],
+        ['shared change', 'real images instead', '0.05'],
+    ]
     assert ['recall', 'other real images', '0.87'] in cells_of(text, 'recall')
 
 

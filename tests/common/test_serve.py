@@ -60,8 +60,14 @@ def test_foreign_hosts_are_refused(unet):
     client = serve.make_app(unet).test_client()
     for host in ('localhost:8000', '127.0.0.1:8000', '[::1]:8000', 'localhost'):
         assert client.get('/model', headers={'Host': host}).status_code == 200, host
-    for host in ('attacker.example', 'attacker.example:8000', 'localhost.attacker.example:8000', '192.168.0.7:8000',
-                 '127.0.0.1.attacker.example', 'localhost:8000@attacker.example'):
+    for host in (
+        'attacker.example',
+        'attacker.example:8000',
+        'localhost.attacker.example:8000',
+        '192.168.0.7:8000',
+        '127.0.0.1.attacker.example',
+        'localhost:8000@attacker.example',
+    ):
         for method, path in (('GET', '/'), ('GET', '/model'), ('POST', '/predict'), ('GET', '/no')):
             answer = client.open(path, method=method, headers={'Host': host}, data=encoded())
             assert answer.status_code == 403, (host, path)

@@ -50,11 +50,14 @@ def test_flags_apply_to_all_runs_and_fix_an_axis():
     assert {config.model.width for config in configs.values()} == {4}
 
 
-@pytest.mark.parametrize('given, message', [
-    (flag(seed=7), 'seed is 7; choose one of 0, 1, 2'),
-    (flag(path=f'{ROOT}/configs/unet_mp_tr_ce.py'), 'is no sweep'),
-    (flag(vae_mnist.get_config()), "which the configuration lacks"),
-])
+@pytest.mark.parametrize(
+    'given, message',
+    [
+        (flag(seed=7), 'seed is 7; choose one of 0, 1, 2'),
+        (flag(path=f'{ROOT}/configs/unet_mp_tr_ce.py'), 'is no sweep'),
+        (flag(vae_mnist.get_config()), 'which the configuration lacks'),
+    ],
+)
 def test_mistakes_are_named(given, message):
     with pytest.raises(UserError, match=message):
         sweep.read_axes(given)
@@ -99,8 +102,9 @@ def test_finished_run_of_another_configuration_is_refused(config, tmp_path):
         sweep.run(sweep.cells(config, AXES), tmp_path, main.make_task, fake_train)
 
 
-@pytest.mark.parametrize('key, right, wrong', [
-    ('loss', 'dice', 'dise'), ('optimizer.schedule', 'cosine', 'cosin'), ('batch_size', 8, 7)])
+@pytest.mark.parametrize(
+    'key, right, wrong', [('loss', 'dice', 'dise'), ('optimizer.schedule', 'cosine', 'cosin'), ('batch_size', 8, 7)]
+)
 def test_mistake_in_any_run_is_found_before_the_first(config, tmp_path, key, right, wrong):
     configs = sweep.cells(config, {key: {'right': right, 'wrong': wrong}})
     with pytest.raises(UserError, match=str(wrong)):
@@ -119,10 +123,21 @@ def test_other_runs_continue_after_one_diverges(config, tmp_path):
 
 
 def test_stopped_sweep_resumes(pets, tmp_path, monkeypatch, capsys):
-    command = ['--mode=sweep', f'--config={FILE}:demo', '--config.seed=0', '--config.loss=dice',
-               '--config.model.up=upsample', '--config.data.image_size=16', '--config.model.width=2',
-               '--config.model.multipliers=(1,2)', '--config.num_epochs=2', '--config.batch_size=64',
-               '--config.log_every_steps=2', '--config.eval_every_epochs=0', f'--workdir={tmp_path}']
+    command = [
+        '--mode=sweep',
+        f'--config={FILE}:demo',
+        '--config.seed=0',
+        '--config.loss=dice',
+        '--config.model.up=upsample',
+        '--config.data.image_size=16',
+        '--config.model.width=2',
+        '--config.model.multipliers=(1,2)',
+        '--config.num_epochs=2',
+        '--config.batch_size=64',
+        '--config.log_every_steps=2',
+        '--config.eval_every_epochs=0',
+        f'--workdir={tmp_path}',
+    ]
 
     def stopping_advance(run):
         advance(run)
@@ -138,4 +153,6 @@ def test_stopped_sweep_resumes(pets, tmp_path, monkeypatch, capsys):
     assert code == 0 and f"--mode=report --runs='{tmp_path}/*'" in printed.out
     results = {path.parent.name: path.read_text() for path in tmp_path.glob('*/results.json')}
     assert {name: json.loads(text)['step'] for name, text in results.items()} == {
-        'mp_ups_dice_seed0': 16, 'strconv_ups_dice_seed0': 16}
+        'mp_ups_dice_seed0': 16,
+        'strconv_ups_dice_seed0': 16,
+    }

@@ -5,13 +5,14 @@ import os
 import pathlib
 import signal
 import time
+import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common import evaluate, train
+from common import cpu, evaluate, progress, train
 from common import workdir as workdir_lib
 from common.data import batches
 from common.errors import Diverged, UserError
@@ -107,8 +108,17 @@ def test_evaluation_of_a_checkpoint_repeats_the_results(straight_run, growing_ta
 def test_results_are_complete_and_equal_the_last_test_line(straight_run):
     workdir, results = straight_run
     per_class = {f'{metric}/{name}' for metric in ('iou', 'dice') for name in ('pet', 'background', 'border')}
-    assert set(results) == per_class | {'loss', 'train_loss', 'pixel_accuracy', 'mean_iou', 'mean_dice',
-                                        'split', 'num_examples', 'step', 'finished'}
+    assert set(results) == per_class | {
+        'loss',
+        'train_loss',
+        'pixel_accuracy',
+        'mean_iou',
+        'mean_dice',
+        'split',
+        'num_examples',
+        'step',
+        'finished',
+    }
     assert (results['split'], results['num_examples'], results['step'], results['finished']) == ('test', 13, 9, True)
     last = [line for line in metric_lines(workdir) if line['split'] == 'test'][-1]
     assert last.items() <= results.items()
@@ -200,7 +210,8 @@ def test_loss_after_three_steps_has_not_changed(config, name):
     loss = train_steps(make_tiny_task(config), 3)[2][-1]['loss']
     assert loss == pytest.approx(GOLDEN_LOSS[name], rel=1e-5), (
         f'the training loss with {name} has changed. If you intended this, set GOLDEN_LOSS to {loss:.8f} and say '
-        'why in the commit; otherwise it is a bug. A new version of JAX may also change the last digits')
+        'why in the commit; otherwise it is a bug. A new version of JAX may also change the last digits'
+    )
 
 
 @pytest.mark.parametrize('name', LOSSES)
@@ -208,8 +219,17 @@ def test_eight_images_are_overfitted(config, name):
     config.update({'loss': name, 'num_epochs': 120, 'log_every_steps': 1000})
     config.model.width = 8
     config.optimizer.update({'name': 'muon', 'learning_rate': 3e-2, 'weight_decay': 0.0})
-    config.augment.update({'flip': False, 'scale': 0.0, 'aspect': 0.0, 'shift': 0.0, 'brightness': 0.0,
-                           'contrast': 0.0, 'saturation': 0.0})
+    config.augment.update(
+        {
+            'flip': False,
+            'scale': 0.0,
+            'aspect': 0.0,
+            'shift': 0.0,
+            'brightness': 0.0,
+            'contrast': 0.0,
+            'saturation': 0.0,
+        }
+    )
     task = make_tiny_task(config, train=8)
     one = jax.devices()[:1]
     _, state, _ = train_steps(task, 120, devices=one)
@@ -313,3 +333,43 @@ def test_validation_split_is_evaluated_at_the_end_too(config, tmp_path):
     lines = [(line['step'], line['split']) for line in read_metrics(tmp_path) if line['split'] != 'train']
     assert lines == [(4, 'validation'), (9, 'validation'), (9, 'test')]
     assert results['split'] == 'test'
+
+
+def test_device_and_number_of_parameters_are_recorded(straight_run, growing_task):
+    workdir, results = straight_run
+    params = initial_of(growing_task)[0]['params']
+    assert json.loads((workdir / 'run.json').read_text()) == {
+        'device': cpu.name(),
+        'devices': 4,
+        'processes': 1,
+        'jax': jax.__version__,
+        'parameters': sum(x.size for x in jax.tree.leaves(params)),
+    }
+    assert not {'device', 'parameters'} & {*results}
+
+
+def test_speed_and_progress_line_leave_compilation_out(growing_task, tmp_path, monkeypatch):
+    """In this test a step takes 1000 seconds longer whenever its loss is traced."""
+    late, real = [0], time.time
+    task_loss = type(growing_task).loss
+
+    def loss(*args, **options):
+        late[0] += 1000
+        return task_loss(*args, **options)
+
+    def clock():
+        return real() + late[0]
+
+    monkeypatch.setattr(type(growing_task), 'loss', loss)
+    monkeypatch.setattr(progress, 'time', types.SimpleNamespace(perf_counter=clock))
+    monkeypatch.setattr('tqdm.std.time', clock)
+    stopped_run(growing_task, tmp_path, 3)
+    with train.StopRequest() as stop:
+        run = train.Run(growing_task, tmp_path, stop)
+        compiled = late[0]
+        run.go()
+    assert late[0] == compiled + 2000  # Both sizes are compiled after the resume.
+    assert run.progress.bar.format_dict['elapsed'] < 1000
+    lines = [line for line in read_metrics(tmp_path) if line['split'] == 'train']
+    measured = {line['step']: line['images_per_second'] for line in lines if 'images_per_second' in line}
+    assert {*measured} == {2, 6, 8} and min(measured.values()) > 0.1  # Step 4 is the first one after the resume.

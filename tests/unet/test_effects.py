@@ -15,12 +15,16 @@ from unet.effects import CELLS, FACTORS, Effect, factorial_weights, fit, verdict
 
 MAIN = [factorial_weights(factor) for factor in FACTORS]
 INTERACTIONS = [factorial_weights(*pair) for pair in itertools.combinations(FACTORS, 2)]
-CODES = {cell: np.array([1 if level == factor.high else -1 for factor, level in zip(FACTORS, cell, strict=True)])
-         for cell in CELLS}
+CODES = {
+    cell: np.array([1 if level == factor.high else -1 for factor, level in zip(FACTORS, cell, strict=True)])
+    for cell in CELLS
+}
 PAIRED = [(cell, seed) for seed in range(3) for cell in CELLS]
-DESIGNS = {'same seeds in every cell': PAIRED,
-           'other seeds in every cell': [(cell, 10 * CELLS.index(cell) + seed) for cell, seed in PAIRED],
-           'sweep stopped in its third seed': PAIRED[:20]}
+DESIGNS = {
+    'same seeds in every cell': PAIRED,
+    'other seeds in every cell': [(cell, 10 * CELLS.index(cell) + seed) for cell, seed in PAIRED],
+    'sweep stopped in its third seed': PAIRED[:20],
+}
 STUDIES = 4000
 
 
@@ -28,8 +32,9 @@ def simulate(runs, mean, *, seed_deviation, deviation=1.0, studies=STUDIES):
     """Results `[runs, studies]`: the mean of the cell, a shift shared by all runs of a seed, and noise of the run."""
     rng = np.random.default_rng(0)
     shifts = {seed: seed_deviation * rng.standard_normal(studies) for seed in sorted({seed for _, seed in runs})}
-    return np.stack([mean(*CODES[cell]) + shifts[seed] + deviation * rng.standard_normal(studies)
-                     for cell, seed in runs])
+    return np.stack(
+        [mean(*CODES[cell]) + shifts[seed] + deviation * rng.standard_normal(studies) for cell, seed in runs]
+    )
 
 
 def fitted(runs, values):
@@ -41,6 +46,7 @@ def fitted(runs, values):
 def test_effects_without_noise_are_exact_with_any_interactions(runs):
     def mean(down, loss, up):
         return 88 + 0.5 * down - 0.3 * loss + 0.2 * down * loss - 0.1 * loss * up + 0.7 * down * loss * up
+
     found = fitted(runs, simulate(runs, mean, seed_deviation=0, deviation=0, studies=1))
     for weights, true in zip(MAIN + INTERACTIONS, (1.0, -0.6, 0.0, 0.8, 0.0, -0.4), strict=True):
         assert found.estimate(weights).difference == pytest.approx(true, abs=1e-9)
@@ -86,16 +92,18 @@ def test_intervals_cover_the_true_effect_in_95_percent_of_studies(name):
 def false_verdicts(found):
     """The share of studies with a verdict on any main effect."""
     bounds = np.array([found.estimate(weights).interval(tests=3) for weights in MAIN])
-    return np.mean([any(verdict(low, high) != 'cannot be decided' for low, high in study)
-                    for study in bounds.transpose(2, 0, 1)])
+    return np.mean(
+        [any(verdict(low, high) != 'cannot be decided' for low, high in study) for study in bounds.transpose(2, 0, 1)]
+    )
 
 
 @pytest.mark.parametrize('interaction', [0, 3])
 @pytest.mark.parametrize('name', DESIGNS)
 def test_false_verdicts_occur_in_at_most_5_percent_of_studies(name, interaction):
     runs = DESIGNS[name]
-    rate = false_verdicts(fitted(runs, simulate(runs, lambda down, loss, _: interaction * down * loss,
-                                                seed_deviation=2)))
+    rate = false_verdicts(
+        fitted(runs, simulate(runs, lambda down, loss, _: interaction * down * loss, seed_deviation=2))
+    )
     assert 0.035 < rate < 0.056  # 5 % at most; the standard error of the simulated rate is 0.0034.
 
 
@@ -123,7 +131,12 @@ def test_one_run_per_cell_gives_no_interval():
 
 def test_verdict_agrees_with_the_rounded_bounds():
     assert [verdict(*bounds) for bounds in ((0.01, 2), (0.004, 2), (-1, 1), (-2, -0.004), (-2, -0.01))] == [
-        'supported', 'cannot be decided', 'cannot be decided', 'cannot be decided', 'contradicted']
+        'supported',
+        'cannot be decided',
+        'cannot be decided',
+        'cannot be decided',
+        'contradicted',
+    ]
     found = fitted(PAIRED, np.full((24, 1), 100 * 0.5734))  # Rounding errors are not effects.
     assert all(verdict(*np.ravel(found.estimate(weights).interval(3))) == 'cannot be decided' for weights in MAIN)
 
@@ -132,8 +145,14 @@ def finished_run(cell, seed, accuracy):
     """A run in memory, with its results in per cent."""
     config = unet_mp_tr_ce.get_config()
     config.model.down, config.loss, config.model.up, config.seed = *cell, seed
-    return FinishedRun('run', pathlib.Path('nowhere'), types.SimpleNamespace(config=config),
-                       {'step': 1} | dict.fromkeys(report.MEASURES, accuracy / 100), [])
+    return FinishedRun(
+        'run',
+        pathlib.Path('nowhere'),
+        types.SimpleNamespace(config=config),
+        {'step': 1} | dict.fromkeys(report.MEASURES, accuracy / 100),
+        [],
+        {},
+    )
 
 
 def test_interaction_is_not_reported_as_a_main_effect(monkeypatch):
@@ -142,21 +161,29 @@ def test_interaction_is_not_reported_as_a_main_effect(monkeypatch):
     runs = [(cell, seed) for cell in report.REFERENCE for seed in range(3)]
     values = simulate(runs, lambda down, loss, up: 88 + down * loss, seed_deviation=0, deviation=0.15, studies=50)
     for study in values.T:
-        text = '\n'.join(report.design_choices([finished_run(*run, value)
-                                                for run, value in zip(runs, study, strict=True)]))
+        text = '\n'.join(
+            report.design_choices([finished_run(*run, value) for run, value in zip(runs, study, strict=True)])
+        )
         assert text.count('**cannot be decided**; 4 of the eight cells were not run') == 3
         assert '**supported**' not in text and '**contradicted**' not in text
         assert '| main effect' not in text and '| interaction' not in text
         assert text.count('| simple contrast') == 3
-    assert false_verdicts(fitted(PAIRED, simulate(PAIRED, lambda down, loss, up: 88 + down * loss, seed_deviation=0,
-                                                  deviation=0.15))) < 0.056
+    assert (
+        false_verdicts(
+            fitted(PAIRED, simulate(PAIRED, lambda down, loss, up: 88 + down * loss, seed_deviation=0, deviation=0.15))
+        )
+        < 0.056
+    )
 
 
 def test_forest_plot_shows_positive_effects_on_the_right():
-    effects = {('main effect', 'a'): Effect(np.array([2.0]), np.array([0.1]), 9),
-               ('interaction', 'b'): Effect(np.array([-2.0]), np.array([0.1]), 9)}
+    effects = {
+        ('main effect', 'a'): Effect(np.array([2.0]), np.array([0.1]), 9),
+        ('interaction', 'b'): Effect(np.array([-2.0]), np.array([0.1]), 9),
+    }
     image = figures.forest(effects, ['accuracy'])
     panel = image[:-60].astype(int)  # Without the legend.
-    positive, negative = (np.nonzero(np.abs(panel - color).sum(-1) < 30)[1]
-                          for color in ((31, 119, 180), (255, 127, 14)))
+    positive, negative = (
+        np.nonzero(np.abs(panel - color).sum(-1) < 30)[1] for color in ((31, 119, 180), (255, 127, 14))
+    )
     assert len(positive) and len(negative) and negative.max() < positive.min()

@@ -35,8 +35,10 @@ def test_dice_equals_numpy_and_ignores_absent_classes(logits, labels):
     labels = labels.at[0].set(2).at[1].set(labels[1] % 2)
     expected = []
     for probabilities, truth in zip(softmax(np.asarray(logits), -1), np.asarray(labels), strict=True):
-        scores = [2 * probabilities[truth == c, c].sum() / (probabilities[..., c].sum() + (truth == c).sum())
-                  for c in np.unique(truth)]
+        scores = [
+            2 * probabilities[truth == c, c].sum() / (probabilities[..., c].sum() + (truth == c).sum())
+            for c in np.unique(truth)
+        ]
         expected.append(1 - np.mean(scores))
     np.testing.assert_allclose(dice(logits=logits, labels=labels), expected, rtol=1e-6)
 
@@ -56,7 +58,7 @@ def test_loss_is_independent_of_the_order_of_classes(name, logits, labels):
 
 @pytest.mark.parametrize('name', LOSSES)
 def test_loss_of_an_image_is_independent_of_the_batch(name, logits, labels):
-    alone = [LOSSES[name](logits=logits[i:i + 1], labels=labels[i:i + 1])[0] for i in range(len(labels))]
+    alone = [LOSSES[name](logits=logits[i : i + 1], labels=labels[i : i + 1])[0] for i in range(len(labels))]
     np.testing.assert_allclose(LOSSES[name](logits=logits, labels=labels), alone, rtol=1e-6)
 
 

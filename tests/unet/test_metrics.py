@@ -43,8 +43,11 @@ def test_summary_equals_sets_of_pixels(labels, predictions):
             iou[name] = len(true & predicted) / len(true | predicted)
             dice[name] = 2 * len(true & predicted) / (len(true) + len(predicted))
     present = [CLASSES[label] for label in np.unique(labels)]  # A class that is only predicted is in no mean.
-    expected = {'pixel_accuracy': np.mean(labels == predictions), 'mean_iou': np.mean([iou[name] for name in present]),
-                'mean_dice': np.mean([dice[name] for name in present])}
+    expected = {
+        'pixel_accuracy': np.mean(labels == predictions),
+        'mean_iou': np.mean([iou[name] for name in present]),
+        'mean_dice': np.mean([dice[name] for name in present]),
+    }
     expected |= {f'iou/{name}': x for name, x in iou.items()}
     expected |= {f'dice/{name}': x for name, x in dice.items()}
     assert summary == pytest.approx(expected, nan_ok=True)
@@ -61,8 +64,12 @@ def test_any_number_of_classes_is_counted_without_ignored_pixels(classes):
     rng = np.random.default_rng(classes)
     labels, predictions = rng.integers(0, classes, (2, 3, 40, 50), np.uint8)
     labels[:, :7] = IGNORED
-    confusion = confusion_matrix(labels=jnp.asarray(labels), predictions=jnp.asarray(predictions), classes=classes,
-                                 valid=jnp.array([True, False, True]))
+    confusion = confusion_matrix(
+        labels=jnp.asarray(labels),
+        predictions=jnp.asarray(predictions),
+        classes=classes,
+        valid=jnp.array([True, False, True]),
+    )
     expected = np.zeros((classes, classes), int)
     np.add.at(expected, (labels[[0, 2], 7:].ravel(), predictions[[0, 2], 7:].ravel()), 1)
     np.testing.assert_array_equal(confusion, expected)
@@ -82,14 +89,16 @@ def test_background_everywhere_scores_its_share():
 
 def test_more_pixels_than_float32_can_count_are_summed_exactly():
     totals, one = None, {'confusion': np.eye(3, dtype=np.int32)}
-    for sums in ({'confusion': np.full((3, 3), 2 ** 24, np.int32)}, one, None, one, one):
+    for sums in ({'confusion': np.full((3, 3), 2**24, np.int32)}, one, None, one, one):
         totals = add(totals, sums)
-    np.testing.assert_array_equal(totals['confusion'], 2 ** 24 + 3 * np.eye(3))
+    np.testing.assert_array_equal(totals['confusion'], 2**24 + 3 * np.eye(3))
 
 
-@pytest.mark.parametrize('labels, predictions, valid', [
-    ((2, 4, 4), (2, 4, 4, 1), 2), ((2, 4, 4), (2, 4, 4), 3), ((2, 4, 4), (1, 4, 4), 2)])
+@pytest.mark.parametrize(
+    'labels, predictions, valid', [((2, 4, 4), (2, 4, 4, 1), 2), ((2, 4, 4), (2, 4, 4), 3), ((2, 4, 4), (1, 4, 4), 2)]
+)
 def test_wrong_shapes_are_refused(labels, predictions, valid):
     with pytest.raises(ValueError, match='shapes do not match'):
-        confusion_matrix(labels=jnp.zeros(labels), predictions=jnp.zeros(predictions),
-                         valid=jnp.ones(valid, bool), classes=3)
+        confusion_matrix(
+            labels=jnp.zeros(labels), predictions=jnp.zeros(predictions), valid=jnp.ones(valid, bool), classes=3
+        )

@@ -13,8 +13,12 @@ from unet.losses import LOSSES
 from unet.model import DOWN, UP, UNet
 
 VARIANTS = [*product(DOWN, UP)]
-PARAMETERS = {('max_pool', 'transposed_conv'): 3700419, ('max_pool', 'upsample'): 3437859,
-              ('strided_conv', 'transposed_conv'): 4484739, ('strided_conv', 'upsample'): 4222179}
+PARAMETERS = {
+    ('max_pool', 'transposed_conv'): 3700419,
+    ('max_pool', 'upsample'): 3437859,
+    ('strided_conv', 'transposed_conv'): 4484739,
+    ('strided_conv', 'upsample'): 4222179,
+}
 
 
 @pytest.fixture
@@ -73,8 +77,9 @@ def test_every_parameter_gets_a_gradient(variant, images, labels):
 
 def test_bfloat16_is_close_to_float32_and_returns_float32(images):
     variables = initialised(UNet((4, 8), 3), images)
-    exact, rough = (UNet((4, 8), 3, dtype=dtype).apply(variables, images, train=False)
-                    for dtype in (jnp.float32, jnp.bfloat16))
+    exact, rough = (
+        UNet((4, 8), 3, dtype=dtype).apply(variables, images, train=False) for dtype in (jnp.float32, jnp.bfloat16)
+    )
     assert rough.dtype == jnp.float32 and np.any(exact != rough)
     np.testing.assert_allclose(exact, rough, atol=0.05)
 
@@ -85,7 +90,9 @@ def test_batch_statistics_are_synchronised_over_devices(images):
     for count in (1, 4):
         step = Devices(jax.devices()[:count]).map(
             lambda variables, x: model.apply(variables, x, train=True, mutable='batch_stats'),
-            in_axes=(None, 0), out_axes=(0, None))
+            in_axes=(None, 0),
+            out_axes=(0, None),
+        )
         logits, updates = step(variables, images.reshape(count, -1, 16, 16, 3))
         outcomes.append((logits.reshape(4, 16, 16, 3), *jax.tree.leaves(updates)))
     for one, four in zip(*outcomes, strict=True):

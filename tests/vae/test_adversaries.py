@@ -67,8 +67,9 @@ def test_discriminator_and_decoder_have_losses_of_their_own():
     network = SwapDiscriminator(4)
     params, swaps = init(network, MAPS, LABELS), MAPS + 1
     for side, trains in ((0, (True, False, False)), (1, (False, False, True))):
-        gradients = jax.grad(lambda *x, side=side: jnp.sum(network.terms(*x, LABELS, GIVEN, RIGHT)[side]),
-                             (0, 1, 2))(params, MAPS, swaps)
+        gradients = jax.grad(lambda *x, side=side: jnp.sum(network.terms(*x, LABELS, GIVEN, RIGHT)[side]), (0, 1, 2))(
+            params, MAPS, swaps
+        )
         assert tuple(norm(gradient) > 0 for gradient in gradients) == trains
 
 
@@ -93,11 +94,13 @@ def test_reconstructions_under_wrong_labels_do_not_count():
     assert norm(network.terms(params, other, MAPS, LABELS, GIVEN, RIGHT)[0] - first) > 0.1
 
 
-@pytest.mark.parametrize('weights, names', [((0, 0), set()), ((1, 0), {'latent_adversary'}),
-                                            ((0, 1), {'discriminator'})])
+@pytest.mark.parametrize(
+    'weights, names', [((0, 0), set()), ((1, 0), {'latent_adversary'}), ((0, 1), {'discriminator'})]
+)
 def test_adversary_without_weight_has_neither_parameters_nor_terms(weights, names):
     adversaries = Adversaries(*weights, 4)
     params = adversaries.init(jax.random.key(0), MU, lambda: MAPS)
-    terms = adversaries.terms(params, mu=MU, maps={'given': MAPS, 'swap': MAPS},
-                              labels={'given': LABELS, 'swap': GIVEN}, true=LABELS)
+    terms = adversaries.terms(
+        params, mu=MU, maps={'given': MAPS, 'swap': MAPS}, labels={'given': LABELS, 'swap': GIVEN}, true=LABELS
+    )
     assert set(params) == names and len(terms) == 2 * len(names)

@@ -28,7 +28,7 @@ def draw_bars(split, number):
     labels = np.arange(number, dtype=np.int32) % 10
     images = rng.integers(0, 60, (number, 16, 16, 1), np.uint8)
     for image, label in zip(images, labels, strict=True):
-        image[3 + label:5 + label] = 255
+        image[3 + label : 5 + label] = 255
     return {'image': images, 'label': labels}
 
 

@@ -56,8 +56,10 @@ def test_run_of_another_task_is_refused_as_classifier(config, vae_runs):
         _ = VAETask(config).classifiers
 
 
-@pytest.mark.parametrize('key, value, message', [
-    ('image_size', 32, 'images of another shape'), ('name', 'mnist', 'trained on synthetic_digits, not on mnist')])
+@pytest.mark.parametrize(
+    'key, value, message',
+    [('image_size', 32, 'images of another shape'), ('name', 'mnist', 'trained on synthetic_digits, not on mnist')],
+)
 def test_classifier_for_other_images_is_refused(config, key, value, message):
     config.data[key] = value
     with pytest.raises(UserError, match=f'classifier_workdir: the classifier in .* {message}'):

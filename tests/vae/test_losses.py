@@ -67,7 +67,7 @@ def test_slant_position_and_stroke_are_measured():
     rows = np.arange(6, 22)
     for row in rows:
         stroke[0, row, 12:14] = 1  # Upright.
-        stroke[1, row, row - 1:row + 1] = 1  # Leaning by one column a row.
+        stroke[1, row, row - 1 : row + 1] = 1  # Leaning by one column a row.
         stroke[2, row, 16:22] = 1  # Broad, and further right.
     slant, width, center_x, _, _ = np.asarray(style.measures(jnp.asarray(stroke))).T
     np.testing.assert_allclose(slant, [0, 1, 0], atol=0.02)

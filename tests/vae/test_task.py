@@ -34,7 +34,7 @@ def draw_digits(split, number):
     labels = np.arange(number, dtype=np.int32) % 10
     images = rng.integers(0, 60, (number, 16, 16, 1), np.uint8)
     for image, label in zip(images, labels, strict=True):
-        image[3 + label:5 + label] = 255
+        image[3 + label : 5 + label] = 255
     return {'image': images, 'label': labels}
 
 
@@ -49,14 +49,18 @@ def shrunk(config, **values):
 def tiny_data(monkeypatch):
     """40 training and 23 test images of a bar whose height is the label, in place of the prepared data."""
     monkeypatch.setattr(VAETask, 'figure_examples', 3)  # Drawing takes seconds.
-    monkeypatch.setattr(source, 'load', lambda found, decode, config, split: draw_digits(
-        split, {'train': 40, 'test': 23}[split]))
+    monkeypatch.setattr(
+        source, 'load', lambda found, decode, config, split: draw_digits(split, {'train': 40, 'test': 23}[split])
+    )
 
 
 @pytest.fixture
 def config(vae_runs):
-    config = shrunk(vae_mnist.get_config('demo'), classifier_workdir=str(vae_runs / 'classifier'),
-                    judge_workdir=str(vae_runs / 'judge'))
+    config = shrunk(
+        vae_mnist.get_config('demo'),
+        classifier_workdir=str(vae_runs / 'classifier'),
+        judge_workdir=str(vae_runs / 'judge'),
+    )
     config.model.update({'decoder_width': 4, 'latent': 3})
     return config
 
@@ -75,7 +79,9 @@ def initial(task):
 def batch_of(task, count=8):
     arrays = task.load('test')
     return {name: jnp.asarray(array[:count]) for name, array in arrays.items()} | {
-        'index': jnp.arange(count), 'valid': jnp.ones(count, bool)}
+        'index': jnp.arange(count),
+        'valid': jnp.ones(count, bool),
+    }
 
 
 def loss_sums(task, initial, batch):
@@ -85,8 +91,9 @@ def loss_sums(task, initial, batch):
     def loss(batch):
         return task.loss(variables['params'], variables['batch_stats'], constants, batch, KEYS, None)
 
-    return jax.tree.map(lambda x: float(x[0]), jax.jit(jax.vmap(loss, axis_name=AXIS))(
-        jax.tree.map(lambda x: x[None], batch))[1][1])
+    return jax.tree.map(
+        lambda x: float(x[0]), jax.jit(jax.vmap(loss, axis_name=AXIS))(jax.tree.map(lambda x: x[None], batch))[1][1]
+    )
 
 
 def evaluated(task, variables, constants, batch):
@@ -150,7 +157,8 @@ def test_training_computes_what_it_did(task):
     assert total == pytest.approx(GOLDEN_TOTAL, rel=1e-4), (
         'training a VAE computes something else than before: augmentation, encoder, labels, decoder, a term of the '
         'objective, or an update of the optimizer. If that is intended, say so in the commit and set GOLDEN_TOTAL to '
-        f'{total:.6f}. A new version of JAX may also change the last digits')
+        f'{total:.6f}. A new version of JAX may also change the last digits'
+    )
 
 
 def test_terms_of_a_training_line_add_up(task):
@@ -162,8 +170,10 @@ def test_terms_of_a_training_line_add_up(task):
 
 def test_terms_add_up_to_the_total(task, initial):
     sums_of_all = evaluated(task, *initial, batch_of(task))
-    for sums in (loss_sums(task, initial, batch_of(task)), {name: float(sums_of_all[name]) for name in (
-            'total', 'reconstruction', 'kl', 'label_loss')}):
+    for sums in (
+        loss_sums(task, initial, batch_of(task)),
+        {name: float(sums_of_all[name]) for name in ('total', 'reconstruction', 'kl', 'label_loss')},
+    ):
         rest = sums['kl'] + sums['label_loss'] + sums.get('swap_loss', 0)
         assert sums['total'] == pytest.approx(-sums['reconstruction'] + rest, rel=1e-5)
 
@@ -268,8 +278,10 @@ def test_without_embeddings_the_label_changes_nothing(task, initial):
 def test_mu_and_log_variance_have_tables_of_their_own(task, initial):
     params = dict(initial[0]['params'])
     params['embed_mu'] = jax.tree.map(lambda x: x + 1, params['embed_mu'])
-    before, after = (task.bound({**initial[0], 'params': p})(jnp.ones((2, 64)), jnp.array([1, 2]), method='posterior')
-                     for p in (initial[0]['params'], params))
+    before, after = (
+        task.bound({**initial[0], 'params': p})(jnp.ones((2, 64)), jnp.array([1, 2]), method='posterior')
+        for p in (initial[0]['params'], params)
+    )
     np.testing.assert_allclose(after.mu - before.mu, 1, atol=1e-6)
     np.testing.assert_array_equal(after.log_var, before.log_var)
 
@@ -310,7 +322,7 @@ def test_importance_bound_is_that_of_burda_et_al(config):
     assert float(sums['iw_bound']) == pytest.approx(expected.sum(), rel=1e-4)
 
 
-def test_run_leaves_the_classifier_alone_and_its_workdir_is_enough(config, vae_runs, tmp_path):
+def test_run_leaves_the_classifier_alone_and_its_workdir_is_enough(config, vae_runs, tmp_path, capsys):
     workdir = tmp_path / 'run'
     task = VAETask(config)
     with workdir_lib.locked(workdir):
@@ -320,16 +332,32 @@ def test_run_leaves_the_classifier_alone_and_its_workdir_is_enough(config, vae_r
     with train.StopRequest() as stop:
         run = train.Run(task, workdir, stop)
         results = run.go()
+    shown = '  '.join(
+        f'{name} {results[name]:.4g}' for name in ('total', 'reconstruction', 'kl', 'swap_accuracy/judge')
+    )
+    assert f'step {results["step"]}  test: {shown}\n' in capsys.readouterr().err
     for name in ('classifier', 'judge'):
-        copy, original = ({path.relative_to(folder): path.read_bytes() for path in (folder / 'checkpoints').rglob('*')
-                           if path.is_file()} for folder in (workdir / name, vae_runs / name))
+        copy, original = (
+            {
+                path.relative_to(folder): path.read_bytes()
+                for path in (folder / 'checkpoints').rglob('*')
+                if path.is_file()
+            }
+            for folder in (workdir / name, vae_runs / name)
+        )
         assert copy and copy == original
     trained = {path[0].key for path, _ in jax.tree_util.tree_leaves_with_path(run.state.params)}
     assert trained == {'encoder', 'to_mu', 'to_log_var', 'decoder', 'embed_mu', 'embed_log_var', 'raw_log_scale'}
     stored = workdir_lib.load_config(workdir)
     assert evaluate.evaluate(VAETask(stored), workdir) == results
-    assert {'swaps.png', 'reconstructions.png', 'wrong_labels.png', 'samples.png', 'interpolation.png',
-            'curves.png'} <= {path.name for path in (workdir / 'figures').iterdir()}
+    assert {
+        'swaps.png',
+        'reconstructions.png',
+        'wrong_labels.png',
+        'samples.png',
+        'interpolation.png',
+        'curves.png',
+    } <= {path.name for path in (workdir / 'figures').iterdir()}
     assert results['num_examples'] == 23 and json.loads((workdir / 'results.json').read_text()) == results
 
 
@@ -363,19 +391,27 @@ def test_metrics_do_not_depend_on_the_batch(config, batch_size):
     expected = evaluate.Evaluation(VAETask(config), Devices(one)).metrics(variables, constants, lambda: None, 'test')
     styles = {name for name in metrics if name.startswith('style/')}
     assert {name: metrics[name] for name in styles} == pytest.approx(
-        {name: expected[name] for name in styles}, abs=1e-2)  # Quotients of small differences: digits are lost.
+        {name: expected[name] for name in styles}, abs=1e-2
+    )  # Quotients of small differences: digits are lost.
     assert {name: value for name, value in metrics.items() if name not in styles} == pytest.approx(
-        {name: value for name, value in expected.items() if name not in styles}, rel=1e-4, abs=1e-5)
+        {name: value for name, value in expected.items() if name not in styles}, rel=1e-4, abs=1e-5
+    )
 
 
-@pytest.mark.parametrize('values, message', [
-    ({'model.encoder': 'resnet9', 'data.image_size': 28}, 'do not halve 3 times'),
-    ({'model.width': 1}, 'model.width is 1'),
-    ({'importance_samples': -1}, 'importance_samples is -1'), ({'swap_weight': -1.0}, 'swap_weight is -1.0'),
-    ({'data.std': (0.0,)}, 'std above 0'), ({'data.mean': (0.1, 0.2)}, 'a value for each channel'),
-    ({'model.latent': 0}, 'latent >= 1'), ({'model.decoder_width': 1}, 'decoder_width >= 2'),
-    ({'show.noise': -0.1}, 'show.noise is -0.1'),
-])
+@pytest.mark.parametrize(
+    'values, message',
+    [
+        ({'model.encoder': 'resnet9', 'data.image_size': 28}, 'do not halve 3 times'),
+        ({'model.width': 1}, 'model.width is 1'),
+        ({'importance_samples': -1}, 'importance_samples is -1'),
+        ({'swap_weight': -1.0}, 'swap_weight is -1.0'),
+        ({'data.std': (0.0,)}, 'std above 0'),
+        ({'data.mean': (0.1, 0.2)}, 'a value for each channel'),
+        ({'model.latent': 0}, 'latent >= 1'),
+        ({'model.decoder_width': 1}, 'decoder_width >= 2'),
+        ({'show.noise': -0.1}, 'show.noise is -0.1'),
+    ],
+)
 def test_network_that_cannot_be_built_is_refused(config, values, message):
     config.update_from_flattened_dict(values)
     with pytest.raises(UserError, match=message):

@@ -5,6 +5,7 @@ import pathlib
 from typing import Any
 import zlib
 
+from absl import logging
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
@@ -30,7 +31,8 @@ class Checkpoints:
     def __init__(self, workdir: pathlib.Path, read_only: bool = False):
         self.directory = (workdir / 'checkpoints').absolute()
         options = {'read_only': True, 'create': False, 'save_interval_steps': 0} if read_only else {'max_to_keep': KEEP}
-        self.manager = ocp.CheckpointManager(self.directory, options=ocp.CheckpointManagerOptions(**options))
+        with no_warnings():  # Orbax warns about read_only, which is meant here.
+            self.manager = ocp.CheckpointManager(self.directory, options=ocp.CheckpointManagerOptions(**options))
 
     def __enter__(self):
         return self
@@ -162,6 +164,17 @@ def restore(task: Task, workdir: pathlib.Path, devices: Devices) -> tuple[Variab
     template = {'params': variables['params'], 'batch_stats': variables.get('batch_stats', {})}
     with Checkpoints(workdir, read_only=True) as checkpoints:
         return checkpoints.restore({'average': devices.placed(template)})['average'], checkpoints.latest_step()
+
+
+@contextlib.contextmanager
+def no_warnings():
+    """Hides what libraries log through absl, errors excepted."""
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def checksums(tree) -> dict[str, int]:

@@ -232,12 +232,13 @@ def test_run_without_a_checkpoint_is_refused(config, tmp_path):
         predict.load(tmp_path, make_task)
 
 
-def test_lines_of_the_readme(config, tmp_path, monkeypatch):
+def test_python_lines_of_the_guide_work_without_a_warning(config, tmp_path, monkeypatch, caplog):
     save_run(make_task(config), tmp_path / 'runs' / 'unet_mp_tr_ce')
     flag().save(tmp_path / 'photo.jpg')
     monkeypatch.chdir(tmp_path)
     names = {}
     exec(usage_code('predict.load('), names)
+    assert not caplog.records
     assert names['probabilities'].shape == (1, 16, 16, 3)
 
 

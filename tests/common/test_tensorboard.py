@@ -91,6 +91,16 @@ def test_metrics_of_a_class_have_a_group(name, tag):
     assert tensorboard.tag(make_task(classifier_mnist.get_config()), name) == tag
 
 
+def test_run_without_tensorflow_says_so_in_one_line(config, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, 'tensorflow', None)
+    config.update({'num_epochs': 1, 'eval_every_epochs': 0})
+    train.train(make_tiny_task(config), tmp_path)
+    said = [line for line in capsys.readouterr().err.splitlines() if 'TensorFlow' in line]
+    assert said == ['TensorFlow is not installed: no TensorBoard events, only metrics.jsonl and figures']
+    written = {path.name for path in tmp_path.iterdir()}
+    assert {'metrics.jsonl', 'figures'} <= written and not {'train', 'test'} & written
+
+
 @contextlib.contextmanager
 def served(logdir):
     """A function that asks a TensorBoard for JSON."""

@@ -44,7 +44,9 @@ def labelled_grid(
         axis.axis('off')
     for axis, image, label, p in zip(axes.flat, images, labels, probabilities, strict=False):
         axis.axis('on')
-        text = f'{short(names[label])} → {short(names[p.argmax()])} ({p.max():.0%})'
+        true, predicted = short(names[label]), short(names[p.argmax()])
+        fits = len(true) + len(predicted) <= 6
+        text = f'{true} → {predicted} ({p.max():.0%})' if fits else f'{true}\n→ {predicted}'
         tile(axis, image, text, 'black' if p.argmax() == label else 'red')
     return figure_to_image(fig)
 

@@ -23,7 +23,7 @@ test: lint  ## Lint, and the whole test suite.
 soak: .venv/ready-dev  ## Fifty kills, some while a checkpoint is written; memory over a thousand steps.
 	KILLS=50 $(BIN)/python -m pytest -q -s -m "soak or not soak" tests/common/test_kill.py tests/common/test_memory.py
 
-notebook: .venv-notebook/ready  ## Execute docs/quickstart.ipynb where other versions of JAX and NumPy are installed.
+notebook: .venv-notebook/ready  ## Execute docs/quickstart.ipynb in an environment that has its own JAX, NumPy and TensorFlow.
 	.venv-notebook/bin/jupyter-execute docs/quickstart.ipynb --timeout=3600
 
 bench: .venv/ready-bench  ## Compare the speed with PyTorch, after a check that both compute the same.

@@ -32,7 +32,7 @@ def tag(task: Task, name: str) -> str:
 
 
 class Events:
-    """The event files of a run. Raises ImportError where TensorFlow is not installed."""
+    """The event files of a run. Raises ImportError where TensorFlow or TensorBoard is not installed."""
 
     def __init__(self, task: Task, workdir: pathlib.Path):
         from clu import metric_writers  # Imports TensorFlow, which takes seconds.
@@ -78,9 +78,9 @@ class Events:
 
 
 def open_events(task: Task, workdir: pathlib.Path) -> Events | None:
-    """The event files of a run, or None and one line of notice without TensorFlow."""
+    """The event files of a run, or None and one line of notice where they cannot be written."""
     try:
         return Events(task, workdir)
     except ImportError:
-        notice('TensorFlow is not installed: no TensorBoard events, only metrics.jsonl and figures')
+        notice('TensorFlow or TensorBoard is not installed: no events, only metrics.jsonl and figures')
         return None

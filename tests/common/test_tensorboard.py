@@ -96,7 +96,7 @@ def test_run_without_tensorflow_says_so_in_one_line(config, tmp_path, monkeypatc
     config.update({'num_epochs': 1, 'eval_every_epochs': 0})
     train.train(make_tiny_task(config), tmp_path)
     said = [line for line in capsys.readouterr().err.splitlines() if 'TensorFlow' in line]
-    assert said == ['TensorFlow is not installed: no TensorBoard events, only metrics.jsonl and figures']
+    assert said == ['TensorFlow or TensorBoard is not installed: no events, only metrics.jsonl and figures']
     written = {path.name for path in tmp_path.iterdir()}
     assert {'metrics.jsonl', 'figures'} <= written and not {'train', 'test'} & written
 

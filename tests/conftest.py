@@ -14,7 +14,8 @@ import pytest
 from configs import classifier_mnist, judge_mnist, unet_mp_tr_ce, vae_mnist
 from tests.helpers import make_tiny_task, save_run, shrink
 
-os.environ['XLA_FLAGS'] = '--xla_backend_optimization_level=0'  # Tests compile more than they compute.
+# Tests compile more than they compute.
+os.environ['XLA_FLAGS'] = '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false'
 jax.config.update('jax_platforms', 'cpu')
 jax.config.update('jax_num_cpu_devices', 4)
 jax.config.update('jax_numpy_rank_promotion', 'raise')

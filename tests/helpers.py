@@ -161,16 +161,16 @@ def metric_lines(workdir):
     ]
 
 
-def result_of(args, monkeypatch, capsys):
-    """The exit code of a command in this process, and what it printed."""
+def run_command(args):
+    """Runs a command in this process; returns its exit code."""
     from common import cli
     import main
 
-    argv = ['main.py', *args]
-    monkeypatch.setattr(sys, 'argv', argv)  # ml_collections looks there for --config.* flags.
+    argv = ['main.py', *map(str, args)]
     known = set(flags.FLAGS)
-    with flagsaver.flagsaver():
+    with pytest.MonkeyPatch.context() as patch, flagsaver.flagsaver():
+        patch.setattr(sys, 'argv', argv)  # ml_collections looks there for --config.* flags.
         code = cli.run(main.main, argv)
     for name in set(flags.FLAGS) - known:
         delattr(flags.FLAGS, name)
-    return code, capsys.readouterr()
+    return code

@@ -7,17 +7,15 @@ import subprocess
 import sys
 import time
 
-from tests.helpers import metric_lines
+from tests.helpers import metric_lines, run_command
 
 ROOT = pathlib.Path(__file__).parents[2]
 KILLS = int(os.environ.get('KILLS', '1'))
 EPOCHS = 5 * (KILLS + 1)  # Each has 32 steps and ends with a checkpoint.
 
 
-def start(workdir):
-    command = [
-        sys.executable,
-        ROOT / 'main.py',
+def arguments(workdir):
+    return [
         f'--config={ROOT}/configs/unet_mp_tr_ce.py:demo',
         f'--config.num_epochs={EPOCHS}',
         '--config.data.image_size=16',
@@ -28,8 +26,12 @@ def start(workdir):
         '--config.log_every_steps=1',
         f'--workdir={workdir}',
     ]
+
+
+def start(workdir):
+    command = [sys.executable, ROOT / 'main.py', *arguments(workdir)]
     with (workdir.parent / f'{workdir.name}.log').open('a') as log:
-        return subprocess.Popen(command, env=os.environ | {'XLA_FLAGS': ''}, stdout=log, stderr=log)
+        return subprocess.Popen(command, env=os.environ | {'JAX_NUM_CPU_DEVICES': '4'}, stdout=log, stderr=log)
 
 
 def is_saving(workdir):
@@ -64,7 +66,7 @@ def kill_once(workdir, chance, in_save):
 
 def test_killed_run_resumes_with_equal_metrics(pets, tmp_path):
     whole, killed = tmp_path / 'whole', tmp_path / 'killed'
-    assert start(whole).wait() == 0
+    assert run_command(arguments(whole)) == 0
     chance = random.Random(0)
     saving = [kill_once(killed, chance, not number or chance.random() < 0.5) for number in range(KILLS)]
     print(f'{KILLS} kills, {sum(saving)} of them while a checkpoint was being written')

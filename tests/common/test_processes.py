@@ -10,15 +10,18 @@ import subprocess
 import sys
 import time
 
+import jax
 import pytest
 
 from common import parallel
 from common.errors import UserError
 from common.writers import read_metrics
+from tests.helpers import run_command
 
 ROOT = pathlib.Path(__file__).parents[2]
 PATIENCE = 300  # Seconds; processes that share two cores are slow.
 SMALL = [
+    f'--config={ROOT}/configs/unet_mp_tr_ce.py:demo',
     '--config.num_epochs=4',
     '--config.log_every_steps=4',
     '--config.data.image_size=16',
@@ -26,9 +29,9 @@ SMALL = [
     '--config.model.multipliers=(1,1)',
     '--config.batch_size=16',
     '--config.eval_every_epochs=0',
-    '--config.optimizer.name=adamw',
-    '--config.optimizer.learning_rate=3e-3',
-]  # Muon enlarges rounding more.
+    '--config.optimizer.name=sgd',  # Muon and Adam enlarge rounding errors.
+    '--config.optimizer.learning_rate=0.1',
+]
 
 
 def start(workdir, processes, devices, *args):
@@ -37,14 +40,7 @@ def start(workdir, processes, devices, *args):
         free.bind(('localhost', 0))
         address = f'localhost:{free.getsockname()[1]}'
     flags = f'{os.environ["XLA_FLAGS"]} --xla_force_host_platform_device_count={devices}'
-    command = [
-        sys.executable,
-        ROOT / 'main.py',
-        f'--config={ROOT}/configs/unet_mp_tr_ce.py:demo',
-        *SMALL,
-        f'--workdir={workdir}',
-        *args,
-    ]
+    command = [sys.executable, ROOT / 'main.py', *SMALL, f'--workdir={workdir}', *args]
     joins = [[f'--distributed={address},{processes},{number}'] if processes > 1 else [] for number in range(processes)]
     environment = os.environ | {'XLA_FLAGS': flags}
     return [
@@ -73,8 +69,7 @@ def wait_for(condition, started):
 def alone(tmp_path_factory, prepared_pets):
     """Results, metric lines and work directory of a run by one process with four devices."""
     workdir = tmp_path_factory.mktemp('alone')
-    codes, texts = finish(start(workdir, 1, 4))
-    assert codes == [0], texts
+    assert jax.device_count() == 4 and run_command([*SMALL, f'--workdir={workdir}']) == 0
     results = json.loads((workdir / 'results.json').read_text())
     return {name: value for name, value in results.items() if name != 'split'}, read_metrics(workdir), workdir
 
@@ -82,7 +77,8 @@ def alone(tmp_path_factory, prepared_pets):
 def assert_same(workdir, alone):
     results, lines, _ = alone
     found = json.loads((workdir / 'results.json').read_text())
-    assert found.pop('split') == 'test' and found == pytest.approx(results, rel=1e-3, abs=1e-4)
+    assert found.pop('split') == 'test' and found['loss'] == pytest.approx(results['loss'], rel=1e-3)
+    assert found == pytest.approx(results, abs=0.01)  # Rounding decides some pixels.
     found = read_metrics(workdir)
     assert [(line['step'], line['split']) for line in found] == [(line['step'], line['split']) for line in lines]
     assert [line['loss'] for line in found] == pytest.approx([line['loss'] for line in lines], rel=1e-3)

@@ -12,7 +12,7 @@ from common import workdir as workdir_lib
 from common.errors import Diverged, Interrupted, UserError
 from configs import sweep_unet, vae_mnist
 import main
-from tests.helpers import result_of, save
+from tests.helpers import run_command, save
 
 ROOT = pathlib.Path(main.__file__).parent
 FILE = f'{ROOT}/configs/sweep_unet.py'
@@ -147,9 +147,9 @@ def test_stopped_sweep_resumes(pets, tmp_path, monkeypatch, capsys):
     advance = train.Run.advance
     with monkeypatch.context() as patch:
         patch.setattr(train.Run, 'advance', stopping_advance)
-        code, printed = result_of(command, monkeypatch, capsys)
+        code, printed = run_command(command), capsys.readouterr()
     assert code == 128 + signal.SIGTERM and 'start the same command again' in printed.err
-    code, printed = result_of(command, monkeypatch, capsys)
+    code, printed = run_command(command), capsys.readouterr()
     assert code == 0 and f"--mode=report --runs='{tmp_path}/*'" in printed.out
     results = {path.parent.name: path.read_text() for path in tmp_path.glob('*/results.json')}
     assert {name: json.loads(text)['step'] for name, text in results.items()} == {

@@ -1,6 +1,5 @@
 """Classifiers of the VAE's images: the frozen one in its loss, and the judge that training never sees."""
 
-from collections import Counter
 import dataclasses
 import functools
 from typing import Any
@@ -16,12 +15,11 @@ from common import workdir as workdir_lib
 from common.classes import BALANCED, balanced_weights, check_class_weights, class_weights
 from common.config import checked, filled
 from common.data.images import standardize
-from common.data.source import DataSet
 from common.errors import UserError
 from common.keys import Keys
 from common.layers.blocks import Mode
 from common.parallel import AXIS
-from common.task import Task, Variables
+from common.task import Variables
 from configs import classifier_mnist
 from vae import attack, data, figures
 from vae.losses import label_nll
@@ -30,7 +28,7 @@ from vae.networks import ENCODERS
 
 
 @dataclasses.dataclass(frozen=True)
-class ClassifierTask(Task):
+class ClassifierTask(data.LabelledTask):
     """Batches hold `image` uint8 `[B, S, S, C]` and `label` int32 `[B]`."""
 
     title = 'Classifier'
@@ -53,23 +51,8 @@ class ClassifierTask(Task):
         mode = Mode(train, jnp.dtype(self.config.dtype), AXIS)
         return Classifier(ENCODERS[model.encoder](model.width, mode), len(self.classes))
 
-    def load(self, split: str) -> dict[str, np.ndarray]:
-        return data.load(self.config.data, split)
-
-    def data_set(self) -> DataSet:
-        return data.find(self.config.data)
-
-    def contents(self, example) -> Counter[str]:
-        return Counter({str(example['label']): 1})
-
-    def meaning(self) -> dict[str, str]:
-        return data.meaning(self.config.data)
-
-    def tiles(self, example) -> dict[str, np.ndarray]:
-        return {self.meaning().get(str(example['label']), '?'): data.as_color(example['image'])}
-
     def open_values(self) -> dict[str, Any]:
-        values: dict[str, Any] = data.open_values(self.config)
+        values = super().open_values()
         if self.config.class_weights == BALANCED:
             known = dataclasses.replace(self, config=filled(self.config, values))
             counts = np.bincount(known.load('train')['label'], minlength=len(known.classes))

@@ -1,6 +1,8 @@
 """What an example of a labelled data set is: an image and a label. Classifiers and VAEs share it."""
 
+from collections import Counter
 from collections.abc import Sequence
+import dataclasses
 import functools
 from typing import Any
 
@@ -13,10 +15,34 @@ from common.data import images, source
 from common.data.images import check_standardization
 from common.data.source import DataSet, Fault
 from common.errors import UserError
+from common.task import Task
 from vae import folders, synthetic
 from vae.networks import check_shape
 
 DRAWN = {'synthetic_digits': synthetic.digits(), 'synthetic_objects': synthetic.objects()}
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelledTask(Task):
+    """A task whose batches hold `image` uint8 `[B, S, S, C]` and `label` int32 `[B]`."""
+
+    def load(self, split: str) -> dict[str, np.ndarray]:
+        return load(self.config.data, split)
+
+    def data_set(self) -> DataSet:
+        return find(self.config.data)
+
+    def contents(self, example) -> Counter[str]:
+        return Counter({str(example['label']): 1})
+
+    def meaning(self) -> dict[str, str]:
+        return meaning(self.config.data)
+
+    def tiles(self, example) -> dict[str, np.ndarray]:
+        return {self.meaning().get(str(example['label']), '?'): as_color(example['image'])}
+
+    def open_values(self) -> dict[str, Any]:
+        return dict(open_values(self.config))
 
 
 def find(config: Any) -> DataSet:

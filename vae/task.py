@@ -1,6 +1,5 @@
 """The task of the label-conditioned VAE."""
 
-from collections import Counter
 from collections.abc import Iterable
 import dataclasses
 import functools
@@ -18,12 +17,11 @@ from common import augment
 from common.checkpoint import restore
 from common.config import differences
 from common.data.images import standardize
-from common.data.source import DataSet
 from common.errors import UserError, check_choice
 from common.keys import Keys
 from common.layers.blocks import Mode
 from common.parallel import AXIS, Devices
-from common.task import Picture, Task, Variables
+from common.task import Picture, Variables
 from configs import vae_mnist
 from vae import data, figures, latents, manifold, report, style
 from vae import swaps as swaps_lib
@@ -46,7 +44,7 @@ LOSSES = (
 
 
 @dataclasses.dataclass(frozen=True)
-class VAETask(Task):
+class VAETask(data.LabelledTask):
     """Batches hold `image` uint8 `[B, S, S, C]` and `label` int32 `[B]`, the true one.
 
     Those of the validation and test splits also hold `partner`: another image, for styles that agree by chance. The
@@ -100,23 +98,8 @@ class VAETask(Task):
 
     def load(self, split: str) -> dict[str, np.ndarray]:
         """All examples of a split; for evaluation, each with another one's image as `partner`."""
-        arrays = data.load(self.config.data, split)
+        arrays = super().load(split)
         return arrays if split == 'train' else arrays | {'partner': np.roll(arrays['image'], 1, axis=0)}
-
-    def data_set(self) -> DataSet:
-        return data.find(self.config.data)
-
-    def contents(self, example) -> Counter[str]:
-        return Counter({str(example['label']): 1})
-
-    def meaning(self) -> dict[str, str]:
-        return data.meaning(self.config.data)
-
-    def tiles(self, example) -> dict[str, np.ndarray]:
-        return {self.meaning().get(str(example['label']), '?'): data.as_color(example['image'])}
-
-    def open_values(self) -> dict[str, Any]:
-        return dict(data.open_values(self.config))
 
     def init(self, key: jax.Array) -> Variables:
         size, channels = self.config.data.image_size, self.channels

@@ -212,7 +212,7 @@ def test_keys_pass_the_drop_box(open_page):
 
 
 @pytest.mark.parametrize('key', ['Enter', ' '])
-def test_enter_and_space_open_the_file_dialog_and_nothing_scrolls(open_page, key):
+def test_enter_and_space_open_the_file_dialog(open_page, key):
     page = open_page('unet', {'viewport': {'width': 390, 'height': 200}})
     page.locator('#drop').focus()
     before = page.evaluate('scrollY')

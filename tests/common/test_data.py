@@ -28,7 +28,7 @@ SIZES = st.integers(1, 30)
 
 
 @given(height=SIZES, width=SIZES, size=SIZES, values=st.lists(st.integers(0, 255), min_size=2, max_size=2))
-def test_resizing_invents_no_label_and_leaves_the_range_of_the_pixels(height, width, size, values):
+def test_resizing_keeps_labels_and_range(height, width, size, values):
     array = np.random.default_rng(0).choice(values, (height, width)).astype(np.uint8)
     assert {*np.unique(images.resize_labels(array, size))} <= {*np.unique(array)}
     image = images.resize_image(np.stack([array] * 3, axis=-1), size)
@@ -68,7 +68,7 @@ def own_cache(tmp_path, monkeypatch, request):
         monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
 
 
-def test_validation_examples_are_the_last_of_the_training_split():
+def test_validation_examples_end_the_training_split():
     np.testing.assert_array_equal(loaded('train', 5), np.arange(15))
     np.testing.assert_array_equal(loaded('validation', 5), np.arange(15, 20))
     np.testing.assert_array_equal(loaded('test', 5), np.arange(20))
@@ -239,7 +239,7 @@ class TinyFashion(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             yield number, {'image': np.full((28, 28, 1), 40 * number, np.uint8), 'label': number % 3}
 
 
-def test_any_labelled_data_set_of_tfds_is_read_with_its_own_labels(tmp_path):
+def test_labelled_tfds_data_set_keeps_its_labels(tmp_path):
     TinyFashion(data_dir=tmp_path / 'data', file_format='array_record').download_and_prepare()
     config = classifier_folder.get_config()
     config.data.update({'name': 'tiny_fashion', 'dir': str(tmp_path / 'data'), 'image_size': 32})

@@ -34,7 +34,7 @@ class TaskWithRows(SegmentationTask):
 
 
 @pytest.mark.parametrize('batch_size, devices', [(1, 1), (5, 1), (64, 1), (8, 4), (4, 2)])
-def test_rows_of_all_examples_are_summarized_in_the_order_of_the_split(config, batch_size, devices):
+def test_rows_of_examples_keep_the_order_of_the_split(config, batch_size, devices):
     config.eval_batch_size = batch_size
     task = TaskWithRows(config)
     variables, constants = initial_of(task)

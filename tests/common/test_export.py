@@ -27,7 +27,7 @@ def run_alone(code, folder):
     assert result.returncode == 0, result.stderr
 
 
-def test_lines_of_the_readme_compute_the_same_in_a_fresh_process(config, tmp_path):
+def test_documented_lines_compute_the_same(config, tmp_path):
     workdir = save_run(make_task(config), tmp_path / 'runs' / 'unet_mp_tr_ce')
     predictor = predict.load(workdir, make_task)
     export.export(predictor, workdir / 'export')

@@ -88,7 +88,7 @@ def test_programs_for_accelerators_are_those_of_plain_layers(name):
     assert operations(layer, 'cpu') != operations(plain, 'cpu')
 
 
-def test_transposed_conv_is_that_of_flax_where_the_biases_of_a_block_agree():
+def test_transposed_conv_equals_flax_for_equal_biases():
     x, bias, layer = draw(2, 4, 6, 5), np.array([0.5, -1, 2], np.float32), blocks.TransposedConv(3)
     ((name, dense),) = layer.init(jax.random.key(0), x)['params'].items()
     assert name == 'Dense_0'  # As in checkpoints.

@@ -130,7 +130,7 @@ def test_equal_names_do_not_overwrite_each_other(tmp_path):
     assert [photo.name for photo in found] == [os.path.join('sub', 'x.jpg'), 'x.jpg', 'X-2.jpg', 'x-3.jpg']
 
 
-def test_hidden_files_others_and_earlier_output_are_left_out_of_folders(tmp_path, capsys):
+def test_hidden_files_and_earlier_output_are_left_out(tmp_path, capsys):
     for name in ('x.PNG', '.hidden/x.png', '.x.jpg', 'notes.txt', 'out/x.png.mask.png'):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -242,7 +242,7 @@ def test_python_lines_of_the_guide_work_without_a_warning(config, tmp_path, monk
     assert names['probabilities'].shape == (1, 16, 16, 3)
 
 
-def test_linked_folders_are_followed_and_what_cannot_be_is_named(tmp_path, capsys):
+def test_linked_folders_are_followed(tmp_path, capsys):
     (tmp_path / 'elsewhere').mkdir()
     (tmp_path / 'elsewhere' / 'x.png').touch()
     photos_folder = tmp_path / 'photos'
@@ -256,7 +256,7 @@ def test_linked_folders_are_followed_and_what_cannot_be_is_named(tmp_path, capsy
     assert 'gone.png: it links to a file that is not there' in said and 'loop: it links to' in said
 
 
-def test_name_that_cannot_be_written_is_named_and_the_others_done(colors, tmp_path, capsys):
+def test_refused_output_name_does_not_stop_the_others(colors, tmp_path, capsys):
     longest = 'x' * (os.pathconf(tmp_path, 'PC_NAME_MAX') - 4) + '.png'
     for name in ('a.png', longest, 'z.png'):
         flag().save(tmp_path / name)

@@ -60,7 +60,7 @@ def cells_of(text, first):
     return [re.split(r' *\| *', line.strip('| ')) for line in lines]
 
 
-def test_page_needs_no_other_file_and_says_what_the_markdown_says(tmp_path):
+def test_page_is_self_contained_and_equals_the_markdown(tmp_path):
     make_run(tmp_path, 'a')
     make_run(tmp_path, 'b', accuracy=0.8, loss='dice')
     path = report.write([str(tmp_path / 'a'), str(tmp_path / 'b')], tmp_path / 'out', main.make_task)
@@ -106,7 +106,7 @@ def test_seeds_become_one_row_with_mean_and_spread(tmp_path):
     assert runs.differing(rows) == ['loss']
 
 
-def test_runs_that_copied_unlike_classifiers_are_no_seeds_of_each_other(tmp_path):
+def test_runs_with_other_classifiers_are_not_averaged(tmp_path):
     for seed, width in enumerate((4, 4, 8)):
         copy = make_run(tmp_path, f'seed{seed}', seed=seed) / 'classifier'
         copy.mkdir()
@@ -209,7 +209,7 @@ def test_size_device_and_seconds_of_each_run_are_listed(tmp_path):
 
 
 @pytest.mark.parametrize('name', ['synthetic_pets', 'oxford_iiit_pet'])
-def test_runs_on_other_data_than_the_reference_s_are_told_apart(tmp_path, name):
+def test_other_data_than_the_reference_is_stated(tmp_path, name):
     (run,) = read(make_run(tmp_path, 'a', data__name=name))
     text = '\n'.join(run.task.report(runs.entries([run])))
     assert ('These runs saw other data (synthetic' in text) == (name == 'synthetic_pets')
@@ -298,7 +298,7 @@ def test_plot_of_effects_stands_in_its_section(tmp_path):
     assert '<img alt="Effects of the design choices" src="data:' in (tmp_path / 'out' / 'report.html').read_text()
 
 
-def test_vae_stands_beside_the_reference_with_what_a_wrong_label_does(tmp_path):
+def test_vae_is_compared_with_the_reference(tmp_path):
     config = vae_mnist.get_config()
     workdir = make_run(tmp_path, 'vae', config=config)
     results = {

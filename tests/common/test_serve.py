@@ -48,7 +48,7 @@ def test_overlay_fits_a_screen_and_the_mask_keeps_every_pixel(unet):
     assert {*np.unique(mask)} <= {0, 1, 2}
 
 
-def test_description_names_the_run_and_the_colours_of_the_overlay(unet, vae_predictor, tmp_path):
+def test_description_names_run_and_colours(unet, vae_predictor, tmp_path):
     model = serve.make_app(unet).test_client().get('/model').get_json()
     assert model['name'] == tmp_path.name and (model['title'], model['data']) == ('U-Net', 'synthetic_pets')
     assert (model['step'], model['num_epochs'], model['image_size']) == (7, 2, 16)

@@ -164,7 +164,7 @@ def test_steps_in_one_dispatch_equal_single_steps(config):
     assert one.step == three.step == 6
 
 
-def test_run_with_several_steps_per_dispatch_has_the_same_results(straight_run, config, growing, tmp_path, monkeypatch):
+def test_run_with_two_steps_per_dispatch_has_equal_results(straight_run, config, growing, tmp_path, monkeypatch):
     """As on an accelerator with too little memory for the data."""
     config.augment.update(growing)
     config.steps_per_dispatch = 2
@@ -172,7 +172,9 @@ def test_run_with_several_steps_per_dispatch_has_the_same_results(straight_run, 
     workdir, results = straight_run
     found = train.train(make_tiny_task(config), tmp_path)
     assert found['loss'] == pytest.approx(results['loss'], rel=1e-3)
-    assert evaluate.numbers(found) == pytest.approx(evaluate.numbers(results), abs=0.03)  # Rounding decides some pixels.
+    assert evaluate.numbers(found) == pytest.approx(
+        evaluate.numbers(results), abs=0.03
+    )  # Rounding decides some pixels.
     lines, expected = read_metrics(tmp_path), read_metrics(workdir)
     assert [(line['step'], line['split']) for line in lines] == [(line['step'], line['split']) for line in expected]
 

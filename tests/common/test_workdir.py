@@ -25,7 +25,7 @@ def test_work_directory_of_another_config_is_refused(config, tmp_path):
     assert workdir_lib.load_config(tmp_path).model.width == 4
 
 
-def test_work_directory_without_a_checkpoint_takes_another_config(config, tmp_path):
+def test_config_may_change_before_the_first_checkpoint(config, tmp_path):
     save(config, tmp_path)
     config.model.width = 6
     save(config, tmp_path)

@@ -52,7 +52,7 @@ def test_effects_without_noise_are_exact_with_any_interactions(runs):
         assert found.estimate(weights).difference == pytest.approx(true, abs=1e-9)
 
 
-def test_only_the_whole_design_gives_main_effects_and_interactions():
+def test_main_effects_need_the_whole_design():
     for count in range(1, 8):
         for cells in itertools.combinations(CELLS, count):
             runs = [(cell, seed) for cell in cells for seed in range(2)]
@@ -80,7 +80,7 @@ def test_interval_of_replicated_cells_follows_the_formula():
 
 
 @pytest.mark.parametrize('name', DESIGNS)
-def test_intervals_cover_the_true_effect_in_95_percent_of_studies(name):
+def test_intervals_have_their_stated_coverage(name):
     runs = DESIGNS[name]
     found = fitted(runs, simulate(runs, lambda down, loss, up: 0.5 * down + 2 * down * loss, seed_deviation=2))
     simple = {CELLS[7]: 1, CELLS[3]: -1}  # These differ only in the way down, with cross-entropy.

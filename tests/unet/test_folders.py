@@ -106,7 +106,7 @@ def test_masks_of_every_form_are_read(config, own, mode, mask, values):
     np.testing.assert_array_equal(data.load(found, 'train')['labels'][0], disc(8, 8))
 
 
-def test_described_classes_have_their_names_colours_and_ignored_value(config, own):
+def test_classes_json_is_applied(config, own):
     mask = disc() * 4
     mask[-1] = 255
     for name in 'abcdef':

@@ -60,7 +60,7 @@ def test_absent_class_is_nan_and_not_in_the_mean():
 
 
 @pytest.mark.parametrize('classes', [2, 5, 37, 100])
-def test_any_number_of_classes_is_counted_without_ignored_pixels(classes):
+def test_ignored_pixels_are_not_counted(classes):
     rng = np.random.default_rng(classes)
     labels, predictions = rng.integers(0, classes, (2, 3, 40, 50), np.uint8)
     labels[:, :7] = IGNORED

@@ -55,7 +55,7 @@ def test_losses_are_those_of_the_probability_of_the_true_label():
     np.testing.assert_allclose(denial, -np.log(1 - p), rtol=1e-4)
 
 
-def test_latent_adversary_learns_and_an_encoder_can_deny_it_the_label():
+def test_encoder_can_hide_the_label_from_the_adversary():
     network = LatentAdversary(4)
     params = trained(lambda p: jnp.mean(network.terms(p, MU, LABELS)[0]), init(network, MU))
     assert jnp.mean(network.terms(params, MU, LABELS)[0]) < 0.1
@@ -97,7 +97,7 @@ def test_reconstructions_under_wrong_labels_do_not_count():
 @pytest.mark.parametrize(
     'weights, names', [((0, 0), set()), ((1, 0), {'latent_adversary'}), ((0, 1), {'discriminator'})]
 )
-def test_adversary_without_weight_has_neither_parameters_nor_terms(weights, names):
+def test_adversary_without_weight_is_absent(weights, names):
     adversaries = Adversaries(*weights, 4)
     params = adversaries.init(jax.random.key(0), MU, lambda: MAPS)
     terms = adversaries.terms(

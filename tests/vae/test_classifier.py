@@ -61,7 +61,7 @@ def test_accuracy_is_the_share_of_correct_predictions(config):
     assert task.summarize(sums)['accuracy'] == pytest.approx(expected)
 
 
-def test_label_smoothing_is_cross_entropy_with_smoothed_targets(config):
+def test_label_smoothing_smooths_the_targets(config):
     config.label_smoothing = 0.3
     task = ClassifierTask(config)
     variables, _ = initial_of(task)

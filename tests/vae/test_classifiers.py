@@ -25,7 +25,7 @@ def init(config, workdir):
         workdir_lib.init_workdir(VAETask(config), workdir)
 
 
-def test_missing_classifier_is_reported_with_the_command_that_trains_it(config, tmp_path, monkeypatch):
+def test_missing_classifier_is_named_with_its_command(config, tmp_path, monkeypatch):
     (tmp_path / 'configs').mkdir()
     (tmp_path / 'configs' / 'classifier_mnist.py').touch()
     monkeypatch.chdir(tmp_path)  # So that runs/ holds no results of the demo.

@@ -85,7 +85,7 @@ def test_swaps_like_real_images_of_the_label_reach_the_ceiling():
     assert as_originals['precision'] == as_originals['recall'] == 0
 
 
-def test_real_images_are_compared_with_the_half_that_lacks_them():
+def test_real_images_are_compared_with_the_other_half():
     """Reconstructions that hit their originals exactly would else be within every manifold."""
     labels = np.zeros(80, int)
     given = np.where(np.arange(80) < 40, 0, 1)
@@ -98,7 +98,7 @@ def test_real_images_are_compared_with_the_half_that_lacks_them():
     assert found['precision/real'] < 1
 
 
-def test_soft_precision_and_recall_are_those_against_reconstructions():
+def test_soft_measures_compare_with_reconstructions():
     """Here reconstructions are far from real images, and swaps are like the reconstructions of their label."""
     real, swapped, labels, given = features()
     found = metrics(real, real + 100, swapped + 100, labels, given)

@@ -85,7 +85,7 @@ def classifier_task(radius):
     return ClassifierTask(config)
 
 
-def test_attack_of_a_classifier_raises_its_nll_within_the_radius():
+def test_attack_raises_the_nll_within_the_radius():
     task = classifier_task(0.5)
     variables, _ = initial_of(task)
     batch = {name: jnp.asarray(array[:8]) for name, array in task.load('train').items()} | {'index': jnp.arange(8)}

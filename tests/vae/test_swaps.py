@@ -52,7 +52,7 @@ def test_stencil_is_shared_whole():
 
 
 @pytest.mark.parametrize('count', [8, 200])
-def test_independent_changes_share_nothing_whatever_their_number(count):
+def test_independent_changes_share_nothing(count):
     """Without the correction, 6 or so changes a label would share 1 / 6."""
     labels, results = labels_of(count), []
     for seed in range(20):
@@ -80,7 +80,7 @@ def test_what_does_not_change_has_no_shared_change():
     assert np.isnan(shared(images, labels_of(6))).all()
 
 
-def test_shared_change_of_real_images_is_the_mean_over_pairs_of_pairs():
+def test_shared_change_of_real_images():
     labels = labels_of(9)
     images = uniform(0, 9, 4, 4, 1) + np.float32(0.1) * labels[:, None, None, None].astype(np.float32)
     sums = summed(np.broadcast_to(images, (CLASSES, *images.shape)), images, labels, batch=4)
@@ -137,7 +137,7 @@ def test_original_keeps_its_layout_and_a_prototype_keeps_none():
     assert abs(swap) < 1e-6
 
 
-def test_image_that_is_the_only_one_of_its_label_does_not_count():
+def test_only_image_of_a_label_does_not_count():
     originals = uniform(0, 4, 16, 16, 1)
     images = np.broadcast_to(originals, (CLASSES, 4, 16, 16, 1))
     alone = kept(images, originals, np.array([1, 1, 1, 2], np.int32))

@@ -111,7 +111,7 @@ def give(task, monkeypatch, labels):
     monkeypatch.setattr(VAETask, 'given_labels', lambda *_: jnp.asarray(labels))
 
 
-def test_one_label_in_ten_is_wrong_and_never_by_chance_right(config):
+def test_stated_share_of_labels_is_wrong(config):
     config.wrong_label_rate = 0.1
     batch = {'label': jnp.arange(100_000) % 10, 'index': jnp.arange(100_000)}
     given = VAETask(config).given_labels(batch, KEYS)
@@ -123,7 +123,7 @@ def test_one_label_in_ten_is_wrong_and_never_by_chance_right(config):
     assert np.all(np.abs(counts / 100_000 - 1 / 9) < 0.005)
 
 
-def test_wrong_labels_do_not_depend_on_how_the_batch_is_split(task):
+def test_wrong_labels_do_not_depend_on_the_batch(task):
     batch = {'label': jnp.arange(40) % 10, 'index': jnp.arange(40)}
     half = jax.tree.map(lambda x: x[20:], batch)
     np.testing.assert_array_equal(task.given_labels(batch, KEYS)[20:], task.given_labels(half, KEYS))
@@ -140,7 +140,7 @@ def test_label_loss_is_against_the_given_label(config, monkeypatch):
     assert loss_sums(task, initial, batch)['label_loss'] != told['label_loss']
 
 
-def test_wrong_label_is_not_compared_with_the_original_unless_asked(config, monkeypatch):
+def test_wrong_labels_are_reconstructed_only_on_request(config, monkeypatch):
     sums = {}
     for reconstruct in (True, False):
         config.reconstruct_wrong = reconstruct
@@ -152,7 +152,7 @@ def test_wrong_label_is_not_compared_with_the_original_unless_asked(config, monk
     assert sums[False]['label_loss'] == sums[True]['label_loss'] > 0
 
 
-def test_training_computes_what_it_did(task):
+def test_total_after_three_steps_has_not_changed(task):
     total = train_steps(task, 3)[2][-1]['total']
     assert total == pytest.approx(GOLDEN_TOTAL, rel=1e-4), (
         'training a VAE computes something else than before: augmentation, encoder, labels, decoder, a term of the '
@@ -178,7 +178,7 @@ def test_terms_add_up_to_the_total(task, initial):
         assert sums['total'] == pytest.approx(-sums['reconstruction'] + rest, rel=1e-5)
 
 
-def test_swap_loss_is_the_label_loss_of_one_more_wrong_label(config, monkeypatch):
+def test_swap_loss_is_the_label_loss_of_a_wrong_label(config, monkeypatch):
     config.swap_weight = 3 * config.label_weight
     task = VAETask(config)
     initial, batch = initial_of(task), batch_of(task)
@@ -200,7 +200,7 @@ def test_evaluation_never_gives_wrong_labels(config):
     jax.tree.map(np.testing.assert_array_equal, *results)
 
 
-def test_classifier_reads_the_picture_that_is_compared_standardised_its_own_way(config, monkeypatch):
+def test_classifier_input_uses_its_own_standardization(config, monkeypatch):
     """Both terms once more by hand, with a classifier trained with another mean and deviation than the VAE."""
     config.update({'swap_weight': 0.0, 'show': {'scale': 0.0, 'shift': 0.0, 'noise': 0.0}})
     task = VAETask(config)
@@ -322,7 +322,7 @@ def test_importance_bound_is_that_of_burda_et_al(config):
     assert float(sums['iw_bound']) == pytest.approx(expected.sum(), rel=1e-4)
 
 
-def test_run_leaves_the_classifier_alone_and_its_workdir_is_enough(config, vae_runs, tmp_path, capsys):
+def test_run_is_self_contained(config, vae_runs, tmp_path, capsys):
     workdir = tmp_path / 'run'
     task = VAETask(config)
     with workdir_lib.locked(workdir):
@@ -361,7 +361,7 @@ def test_run_leaves_the_classifier_alone_and_its_workdir_is_enough(config, vae_r
     assert results['num_examples'] == 23 and json.loads((workdir / 'results.json').read_text()) == results
 
 
-def test_number_of_devices_changes_nothing_but_rounding(task):
+def test_number_of_devices_changes_only_rounding(task):
     outcomes = []
     for count in (1, 4):
         _, state, summaries = train_steps(task, 3, devices=jax.devices()[:count])
@@ -371,7 +371,7 @@ def test_number_of_devices_changes_nothing_but_rounding(task):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), outcome, outcomes[0])
 
 
-def test_interrupted_run_ends_as_if_it_had_not_been(task, tmp_path, monkeypatch):
+def test_resumed_run_equals_an_uninterrupted_one(task, tmp_path, monkeypatch):
     monkeypatch.setattr(VAETask, 'figures', lambda *_: {})  # Drawing takes seconds.
     whole, stopped = tmp_path / 'whole', tmp_path / 'stopped'
     results = train.train(task, whole)
@@ -426,7 +426,7 @@ def test_few_images_have_pictures_too(task, initial, count):
 
 
 @pytest.mark.parametrize('noise', [0.0, 0.5])
-def test_classifier_s_images_are_noised_each_in_its_own_way(noise):
+def test_noise_differs_between_images(noise):
     config = shrunk(classifier_mnist.get_config('demo'))
     config.augment.update({'scale': 0.0, 'aspect': 0.0, 'shift': 0.0, 'noise': noise})
     batch = {'image': jnp.full((6, 16, 16, 1), 51, jnp.uint8), 'index': jnp.arange(6)}

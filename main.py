@@ -1,4 +1,4 @@
-"""Command line: trains, evaluates, sweeps, reports, predicts, exports, serves.
+"""Command line: trains, evaluates, sweeps, reports, predicts, exports, shares, serves.
 
 python main.py --config=configs/unet_mp_tr_ce.py
 python main.py --mode=eval --workdir=runs/unet_mp_tr_ce
@@ -22,7 +22,9 @@ TASKS = {'unet': 'unet.task.SegmentationTask', 'vae': 'vae.task.VAETask', 'class
 
 CONFIG_HELP = 'Configuration file, e.g. configs/unet_mp_tr_ce.py; its values are flags too: --config.seed=1'
 CONFIG = config_flags.DEFINE_config_file('config', None, CONFIG_HELP, lock_config=True)
-MODE = flags.DEFINE_enum('mode', 'train', 'train eval data sweep report predict export serve'.split(), 'What to do.')
+MODE = flags.DEFINE_enum(
+    'mode', 'train', 'train eval data sweep report predict export share serve'.split(), 'What to do.'
+)
 WORKDIR = flags.DEFINE_string('workdir', '', "Where the run lives; by default runs/<the configuration's name>.")
 RUNS = flags.DEFINE_string('runs', 'runs/*', 'Work directories to report on.')
 INPUT = flags.DEFINE_list('input', [], 'Photos and folders of photos to predict for.')
@@ -35,6 +37,7 @@ DISTRIBUTED = flags.DEFINE_string('distributed', '', 'To be one of several proce
 def main() -> None:
     from common import evaluate, parallel, sweep, train, workdir  # After the flags: importing JAX takes a second.
     from common.report import dataset, report
+    from common.serving import share
 
     mode, output = MODE.value, cli.local_path(OUTPUT.value or MODE.value, '--output')
     with parallel.joined(DISTRIBUTED.value):
@@ -58,6 +61,8 @@ def main() -> None:
             if parallel.is_first():
                 print(json.dumps(jsonable(results), indent=2, sort_keys=True))
                 print(f'results and pictures are in {folder} and {folder / "figures"}')
+        elif mode == 'share':
+            print(f'the copy is in {share.share(folder, output, make_task)}')
         else:
             workdir.load_matching(CONFIG.value, folder, make_task)
             use(folder, output)

@@ -89,6 +89,7 @@ class Checkpoints:
                 f'there is no checkpoint in {self.directory}; train first: '
                 'python main.py --config=<config file> --workdir=<this work directory>'
             )
+        self.check_whole(step, items)
         self.check_kind(step, items)
         try:
             stored = self.manager.restore(
@@ -111,6 +112,15 @@ class Checkpoints:
         if wrong:
             raise self.damaged(step, f'the checksum of {wrong[0]} differs')
         return {name: stored[name] for name in items}
+
+    def check_whole(self, step: int, items: dict[str, Any]) -> None:
+        """Raises UserError where training would go on from a shared copy, which has averaged weights alone."""
+        stored = {path.name for path in (self.directory / str(step)).iterdir()}
+        if 'average' in stored and 'training' in {*items} - stored:
+            raise UserError(
+                f'{self.directory.parent} is a shared copy, with averaged weights alone; start a run of its own '
+                f'with --config.init_from={self.directory.parent} and another --workdir'
+            )
 
     def check_kind(self, step: int, items: dict[str, Any]) -> None:
         """Raises UserError where whole arrays have another type or shape than they are to be read as."""

@@ -35,14 +35,15 @@ DISTRIBUTED = flags.DEFINE_string('distributed', '', 'To be one of several proce
 
 
 def main() -> None:
-    from common import evaluate, parallel, sweep, train, workdir  # After the flags: importing JAX takes a second.
+    cli.import_jax()  # After the flags: it takes a second.
+    from common import evaluate, parallel, sweep, train, workdir
     from common.report import dataset, report
     from common.serving import share
 
     mode, output = MODE.value, cli.local_path(OUTPUT.value or MODE.value, '--output')
     with parallel.joined(DISTRIBUTED.value):
         if mode == 'report':
-            found = sorted(glob.glob(os.path.expanduser(RUNS.value)))
+            found = sorted(glob.glob(os.path.expanduser(RUNS.value))) or [RUNS.value]
             print(f'the report is in {report.write(found, output, make_task)}')
             return
         if mode == 'data':

@@ -52,6 +52,16 @@ def hide_warnings() -> None:
     logging.getLogger('urllib3').setLevel('ERROR')  # Retries of downloads.
 
 
+def import_jax() -> None:
+    """Imports JAX. Raises UserError where a variable of the environment has a value that JAX does not know."""
+    try:
+        import jax  # noqa: F401
+    except ValueError as error:
+        raise UserError(
+            f'JAX does not start: {" ".join(str(error).split())}; mend the variable, or leave it out'
+        ) from error
+
+
 def local_path(text: str, flag: str) -> pathlib.Path:
     """A path from the command line, `~` being the home folder. Raises UserError for a bucket."""
     if '://' in text:

@@ -62,10 +62,11 @@ def check_backend() -> None:
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:
-        asked = os.environ.get('JAX_PLATFORMS') or os.environ.get('JAX_PLATFORM_NAME') or ''
-        said = ' '.join(str(error).split())[:150]
+        asked = [name for name in ('JAX_PLATFORMS', 'JAX_PLATFORM_NAME') if os.environ.get(name)]
+        said = ' '.join(str(error).split())[:150] or type(error).__name__
+        variables = ' and '.join(f'{name} is {os.environ[name]!r}' for name in asked) or 'JAX_PLATFORMS is not set'
         raise UserError(
-            f'JAX finds no device ({said}); JAX_PLATFORMS is {asked!r}: leave it out, or install JAX for that device'
+            f'JAX finds no device ({said}); {variables}: leave it out, or install JAX for that device'
         ) from error
 
 

@@ -17,7 +17,7 @@ from common import best as best_lib
 from common import config as config_lib
 from common import init_from, optimizer
 from common import workdir as workdir_lib
-from common.checkpoint import Checkpoints
+from common.checkpoint import Checkpoints, last_step
 from common.data import batches, cache
 from common.errors import Diverged, Interrupted, UserError, notice
 from common.evaluate import Evaluation, numbers
@@ -415,6 +415,8 @@ def train(task: Task, workdir: pathlib.Path) -> dict[str, Any]:
         Diverged: loss or gradient is not finite; the last checkpoint is from before.
     """
     check(task)
+    if task.config.init_from and last_step(workdir) is None:
+        workdir_lib.named_run(task.config, 'init_from')
     task = workdir_lib.filled_from_data(task, workdir)
     stop = StopRequest()
     with workdir_lib.locked(workdir):

@@ -189,7 +189,7 @@ def describe(root: pathlib.Path) -> Described:
     if not path.exists():
         return Described()
     try:
-        content = json.loads(path.read_text(encoding='utf-8'))
+        content = json.loads(path.read_text(encoding='utf-8-sig'))
         classes = content['classes']
         names = tuple(str(entry['name']) for entry in classes)
         values, colors = ([str(entry[key]).lower() for entry in classes if key in entry] for key in ('value', 'color'))

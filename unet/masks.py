@@ -56,7 +56,7 @@ def to_labels(codes: np.ndarray, values: Sequence[str], ignored: Sequence[str]) 
         shown = ', '.join(others[:8]) + (', …' if len(others) > 8 else '')
         raise Fault(
             f'its mask has the values {shown}, which are no class (data.mask_values: {", ".join(values)}; '
-            f'data.ignore_values: {", ".join(ignored) or "none"})'
+            f'data.ignore_values: {", ".join(ignored) or "none"}); configs/unet_folder.py takes classes from the data'
         )
     return numbers[position]
 

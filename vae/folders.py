@@ -43,7 +43,8 @@ def find(config: Any) -> DataSet:
         problems += more
     labels = in_order({label for part in found.values() for label, _ in part})
     if not labels:
-        raise UserError(f'{root} holds no pictures with labels; it must hold {LAYOUT}')
+        first = f' ({problems[0]})' if problems else ''
+        raise UserError(f'{root} holds no pictures with labels{first}; it must hold {LAYOUT}')
     if set(found) == {'train', 'test'}:
         trained = {label for label, _ in found['train']}
         problems += [
@@ -63,15 +64,12 @@ def find(config: Any) -> DataSet:
 
 def labelled(place: pathlib.Path) -> tuple[dict[tuple[str, str], pathlib.Path], list[str]]:
     """Pictures by label and name, in the order of `folders.place`; and what is wrong."""
-    pictures, problems = dict[tuple[str, str], pathlib.Path](), list[str]()
-    for entry in sorted(path for path in place.iterdir() if not path.name.startswith('.')):
-        if not entry.is_dir():
-            if folders.is_picture(entry):
-                problems.append(f'{entry}: it is in no folder of a label')
-            continue
-        found, more = folders.pictures(entry)
-        problems += more if found else [f'{entry}: it holds no picture']
-        pictures |= {(entry.name, name): path for name, path in found.items()}
+    found, problems = folders.pictures(place)
+    pictures = {(label, name): path for full, path in found.items() for label, _, name in [full.partition('/')] if name}
+    problems += [f'{path}: it is in no folder of a label' for full, path in found.items() if '/' not in full]
+    labels = {path.relative_to(place).parts[0] for path in pictures.values()}
+    entries = sorted(path for path in place.glob('*') if path.is_dir() and not path.name.startswith('.'))
+    problems += [f'{entry}: it holds no picture' for entry in entries if entry.name not in labels]
     return dict(sorted(pictures.items(), key=lambda item: (folders.place('/'.join(item[0])), item[0]))), problems
 
 

@@ -58,8 +58,8 @@ def prepared_builder(config: Any) -> tfds.core.DatasetBuilder:
         builder = tfds.builder(config.name, data_dir=os.path.expanduser(config.dir) or None, file_format='array_record')
     except tfds.core.DatasetNotFoundError as error:
         raise UserError(f'TFDS knows no data set {config.name!r}; {advice}') from error
-    except ValueError as error:
-        reason = ' '.join(str(error).split())[:150]
+    except Exception as error:  # TFDS and the file system raise many types.
+        reason = ' '.join(str(error).split())[:250]
         raise UserError(
             f'{config.name} in {config.dir or "the TFDS folder"} cannot be opened as array_record '
             f'({reason}); set data.dir to an empty folder to prepare it anew'

@@ -50,6 +50,8 @@ def write(task: Task, output: pathlib.Path) -> tuple[pathlib.Path, int]:
         UserError: there is no data set, or `output` cannot be written.
     """
     data_set = task.data_set()
+    with writable(output):  # Before the work.
+        (output / 'figures').mkdir(parents=True, exist_ok=True)
     looks = {name: look_at(task, part) for name, part in data_set.parts.items()}
     meaning, refused = {}, ''
     try:
@@ -65,7 +67,6 @@ def write(task: Task, output: pathlib.Path) -> tuple[pathlib.Path, int]:
     lines += ['', '## What is in it', *splits(looks), *classes(looks, meaning)]
     lines += ['', '## What was assumed', '', *listed(assumed(looks), 'Nothing.')]
     with writable(output):
-        (output / 'figures').mkdir(parents=True, exist_ok=True)
         images = dict[str, np.ndarray]()
         if meaning:
             shown, images = page.show(examples(task, data_set), 'data', images)

@@ -102,6 +102,8 @@ def runs_in(folder: pathlib.Path) -> list[pathlib.Path]:
 
 def load(workdir: pathlib.Path, make_task: Callable) -> FinishedRun:
     """Reads one work directory. Raises UserError where there is no finished run, or a damaged one."""
+    if not (workdir / workdir_lib.CONFIG).exists():
+        raise UserError('it holds no run')
     try:
         results = json.loads((workdir / workdir_lib.RESULTS).read_text())
         path = workdir / workdir_lib.RUN

@@ -173,6 +173,18 @@ def test_data_set_that_is_not_there_says_how_to_get_it(config, tmp_path, monkeyp
     assert '\n' not in str(caught.value)
 
 
+def test_data_set_that_cannot_be_opened_is_one_line(config, monkeypatch):
+    """As where TFDS cannot reach a bucket."""
+
+    def fail(*_, **__):
+        raise RuntimeError('no such\nhost')
+
+    monkeypatch.setattr(tfds, 'builder', fail)
+    config.data.update({'name': 'oxford_iiit_pet', 'dir': 'gs://bucket/data'})
+    with pytest.raises(UserError, match=r'oxford_iiit_pet in gs://bucket/data cannot be opened .*\(no such host\)'):
+        data.find(config.data)
+
+
 def test_drawn_pets_are_the_drawings(pets):
     from unet import synthetic
 

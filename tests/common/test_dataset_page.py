@@ -4,6 +4,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
+from common.errors import UserError
 from common.report import dataset
 from configs import classifier_folder, unet_folder
 from main import make_task
@@ -74,6 +75,15 @@ def test_every_fault_is_named_once(faulty, tmp_path):
     assert count == wrong.count('\n* ') == 9
     assert 'train/images/f.png: the picture is turned by EXIF orientation 6, its mask is upright' in text
     assert path.exists() and not (tmp_path / 'page' / 'nothing').exists()
+
+
+def test_folder_that_cannot_be_written_is_found_before_the_work(faulty, tmp_path, monkeypatch):
+    config = unet_folder.get_config()
+    config.data.dir = str(faulty)
+    (tmp_path / 'page').touch()
+    monkeypatch.setattr(dataset, 'look_at', lambda *_: pytest.fail('the pictures were read'))
+    with pytest.raises(UserError, match='cannot write to .*page'):
+        dataset.write(make_task(config), tmp_path / 'page')
 
 
 def test_whole_data_set_is_described(tmp_path):

@@ -115,6 +115,8 @@ def other_run(tmp_path):
         (['--mode=serve', '--workdir=nowhere', '--port=many'], 'port'),
         ([CONFIG, '--mode=export', '--workdir=other'], 'belongs to another configuration'),
         ([CONFIG, '--workdir=other'], 'belongs to another configuration'),
+        ([CONFIG, '--config.init_from=gs://bucket/run'], "init_from is 'gs://bucket/run', where no trained run is"),
+        (['--mode=report', '--runs=none/*'], 'none/*: it holds no run'),
         ([CONFIG, '--workdir=gs://bucket/run'], "--workdir is 'gs://bucket/run'; only local paths"),
         (
             ['--mode=predict', '--workdir=other', '--input=x.jpg', '--output=s3://b/o'],
@@ -159,9 +161,18 @@ def test_home_folder_is_found(monkeypatch, tmp_path):
     assert cli.local_path('~/run', '--workdir') == tmp_path / 'run'
 
 
-@pytest.mark.parametrize('platform', ['cuda', 'tpu', 'gpuu'])
-def test_missing_device_gets_one_line(platform, tmp_path):
+@pytest.mark.parametrize(
+    'variable, value, message',
+    [
+        ('JAX_PLATFORMS', 'cuda', "JAX_PLATFORMS is 'cuda'"),
+        ('JAX_PLATFORMS', 'gpuu', "JAX_PLATFORMS is 'gpuu'"),
+        ('JAX_PLATFORM_NAME', 'gpu', "; JAX_PLATFORM_NAME is 'gpu'"),
+        ('JAX_ENABLE_X64', 'sure', "truth value 'sure' for environment 'JAX_ENABLE_X64'"),
+    ],
+)
+def test_environment_that_jax_refuses_gets_one_line(variable, value, message, tmp_path):
     command = [sys.executable, ROOT / 'main.py', CONFIG, f'--workdir={tmp_path / "run"}']
-    result = subprocess.run(command, capture_output=True, text=True, env=os.environ | {'JAX_PLATFORMS': platform})
+    environment = {name: text for name, text in os.environ.items() if not name.startswith('JAX_PLATFORM')}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment | {variable: value})
     assert result.returncode == 2 and not (tmp_path / 'run').exists()
-    assert f"JAX_PLATFORMS is '{platform}'" in result.stderr.splitlines()[-1] and 'Traceback' not in result.stderr
+    assert message in result.stderr and len(result.stderr.splitlines()) == 1

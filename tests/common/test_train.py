@@ -334,6 +334,22 @@ def test_second_run_in_a_work_directory_is_refused(tiny_task, tmp_path):
         train.train(tiny_task, tmp_path)
 
 
+def test_all_splits_are_opened_before_the_first_step(config, tmp_path, monkeypatch):
+    config.data.validation_examples = 9
+    task = make_tiny_task(config, train=27, validation=9)
+    load = type(task).load
+
+    def load_what_is_there(self, split):
+        if split == 'test':
+            raise UserError('there is no test split')
+        return load(self, split)
+
+    monkeypatch.setattr(type(task), 'load', load_what_is_there)
+    with pytest.raises(UserError, match='there is no test split'):
+        train.train(task, tmp_path)
+    assert not (tmp_path / 'metrics.jsonl').exists() and not task.traces
+
+
 def test_validation_split_is_evaluated_at_the_end_too(config, tmp_path):
     config.data.validation_examples = 9
     results = train.train(make_tiny_task(config, validation=9), tmp_path)

@@ -118,7 +118,7 @@ def test_classes_json_is_applied(config, own):
             {'name': 'dog', 'value': 5, 'color': '#00ff00'},
         ]
     }
-    (own / 'classes.json').write_text(json.dumps(content))
+    (own / 'classes.json').write_text(json.dumps(content), encoding='utf-8-sig')  # As Windows writes it.
     found = known(config).data
     assert found.classes == ['sky', 'cat', 'dog'] and found.mask_values == ['0', '4', '5']
     assert found.colors == ['#0000ff', '#ff0000', '#00ff00'] and found.ignore_values == ['255']

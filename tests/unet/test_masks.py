@@ -25,7 +25,9 @@ def test_value_that_is_none_is_refused(value):
 def test_values_become_classes_in_order():
     codes = np.array([[0, 255, 9], [9, 0, 3]], np.int32)
     np.testing.assert_array_equal(masks.to_labels(codes, ('9', '0'), ('255', '3')), [[1, 255, 0], [0, 1, 255]])
-    with pytest.raises(Fault, match=r'has the values 0, 3, which are no class .*9; data.ignore_values: 255\)'):
+    with pytest.raises(
+        Fault, match=r'has the values 0, 3, which are no class .*9; data.ignore_values: 255\); configs/unet_folder.py'
+    ):
         masks.to_labels(codes, ('9',), ('255',))
 
 

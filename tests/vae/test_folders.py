@@ -107,8 +107,23 @@ def test_what_is_no_picture_is_named(config, own):
     problems = data.find(config.data).problems
     assert [problem.split('own/')[1] for problem in problems] == [
         'a/x.gif: it does not end in .jpg or .jpeg or .png or .webp',
-        'c: it holds no picture',
         'lost.png: it is in no folder of a label',
+        'c: it holds no picture',
+    ]
+
+
+def test_links_are_followed_or_named(config, own, tmp_path):
+    add(own, 'a', 3)
+    add(tmp_path / 'elsewhere', '.', 3)
+    (own / 'b').symlink_to(tmp_path / 'elsewhere')
+    (own / 'gone').symlink_to(tmp_path / 'nowhere')
+    (own / 'loop').symlink_to(own)
+    found = data.find(config.data)
+    assert found.labels == ('a', 'b')
+    assert [problem.split('own/')[1].split(f'{tmp_path}')[0] for problem in found.problems] == [
+        'gone: it links to a file that is not there',
+        'loop: it links to ',
+        'loop: it holds no picture',
     ]
 
 

@@ -4,10 +4,8 @@ python main.py --config=configs/unet_mp_tr_ce.py
 python main.py --mode=eval --workdir=runs/unet_mp_tr_ce
 """
 
-import glob
 import importlib
 import json
-import os
 import pathlib
 import sys
 
@@ -38,13 +36,11 @@ def main() -> None:
     cli.import_jax()  # After the flags: it takes a second.
     from common import evaluate, parallel, sweep, train, workdir
     from common.report import dataset, report
-    from common.serving import share
 
     mode, output = MODE.value, cli.local_path(OUTPUT.value or MODE.value, '--output')
     with parallel.joined(DISTRIBUTED.value):
         if mode == 'report':
-            found = sorted(glob.glob(os.path.expanduser(RUNS.value))) or [RUNS.value]
-            print(f'the report is in {report.write(found, output, make_task)}')
+            print(f'the report is in {report.write(cli.matching(RUNS.value), output, make_task)}')
             return
         if mode == 'data':
             path, faults = dataset.write(make_task(cli.required(CONFIG.value)), output)
@@ -62,16 +58,14 @@ def main() -> None:
             if parallel.is_first():
                 print(json.dumps(jsonable(results), indent=2, sort_keys=True))
                 print(f'results and pictures are in {folder} and {folder / "figures"}')
-        elif mode == 'share':
-            print(f'the copy is in {share.share(folder, output, make_task)}')
         else:
             workdir.load_matching(CONFIG.value, folder, make_task)
             use(folder, output)
 
 
 def use(folder: pathlib.Path, output: pathlib.Path) -> None:
-    """Predicts with, exports or serves the model that was trained in `folder`."""
-    from common.serving import export, predict, serve
+    """Predicts with, exports, shares or serves the model that was trained in `folder`."""
+    from common.serving import export, predict, serve, share
 
     predictor = predict.load(folder, make_task)
     if MODE.value == 'predict':
@@ -79,6 +73,8 @@ def use(folder: pathlib.Path, output: pathlib.Path) -> None:
         print(f'predictions for {count} photos are in {output}')
     elif MODE.value == 'export':
         print(f'the model is in {export.export(predictor, output if OUTPUT.value else folder / "export")}')
+    elif MODE.value == 'share':
+        print(f'the copy is in {share.share(folder, output, make_task)}')
     else:
         serve.serve(predictor, PORT.value)
 

@@ -1,6 +1,7 @@
 """Turns a mistake on the command line into one line and an exit code."""
 
 from collections.abc import Callable
+import glob
 import logging
 import os
 import pathlib
@@ -60,6 +61,11 @@ def import_jax() -> None:
         raise UserError(
             f'JAX does not start: {" ".join(str(error).split())}; mend the variable, or leave it out'
         ) from error
+
+
+def matching(pattern: str) -> list[str]:
+    """The paths that match, in order; the pattern itself where none does."""
+    return sorted(glob.glob(os.path.expanduser(pattern))) or [pattern]
 
 
 def local_path(text: str, flag: str) -> pathlib.Path:

@@ -40,6 +40,8 @@ def copy(workdir: pathlib.Path, folder: pathlib.Path, make_task: Callable[[Confi
     variables, step = restore(make_task(config), workdir, Devices(jax.devices()[:1]))
     with Checkpoints(folder) as checkpoints:
         checkpoints.save(step, {'average': jax.tree.map(np.asarray, variables)})
+    for marker in folder.rglob('commit_success.txt'):
+        marker.unlink()  # It tells the path of `folder`; only cloud storage needs it.
     for name in TEXTS:
         if (workdir / name).exists():
             shutil.copy(workdir / name, folder)

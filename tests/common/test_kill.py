@@ -11,7 +11,7 @@ from tests.helpers import metric_lines, run_command
 
 ROOT = pathlib.Path(__file__).parents[2]
 KILLS = int(os.environ.get('KILLS', '1'))
-EPOCHS = 5 * (KILLS + 1)  # Each has 32 steps and ends with a checkpoint.
+EPOCHS = 5 * (KILLS + 1)  # Each has 16 steps and ends with a checkpoint.
 
 
 def arguments(workdir):
@@ -21,7 +21,7 @@ def arguments(workdir):
         '--config.data.image_size=16',
         '--config.model.width=4',
         '--config.model.multipliers=(1,1)',
-        '--config.batch_size=16',
+        '--config.batch_size=32',
         '--config.eval_every_epochs=0',
         '--config.log_every_steps=1',
         f'--workdir={workdir}',

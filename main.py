@@ -67,14 +67,15 @@ def use(folder: pathlib.Path, output: pathlib.Path) -> None:
     """Predicts with, exports, shares or serves the model that was trained in `folder`."""
     from common.serving import export, predict, serve, share
 
+    if MODE.value == 'share':
+        print(f'the copy is in {share.share(folder, output, make_task)}')
+        return
     predictor = predict.load(folder, make_task)
     if MODE.value == 'predict':
         count = predict.predict_files(predictor, INPUT.value, output, LABELS.value)
         print(f'predictions for {count} photos are in {output}')
     elif MODE.value == 'export':
         print(f'the model is in {export.export(predictor, output if OUTPUT.value else folder / "export")}')
-    elif MODE.value == 'share':
-        print(f'the copy is in {share.share(folder, output, make_task)}')
     else:
         serve.serve(predictor, PORT.value)
 

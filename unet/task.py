@@ -140,8 +140,8 @@ class SegmentationTask(Task):
     def stage(self, progress: float) -> int:
         """The image size at which to train.
 
-        Sizes grow from `augment.start_size` in steps of twice the smallest size that halves evenly. Early training
-        learns coarse structure, and an image of half the size costs a quarter.
+        Sizes grow linearly from `augment.start_size`, in steps of twice the factor by which the network downsamples.
+        Early training learns coarse structure, and an image of half the side costs a quarter of the time.
         """
         final, start = self.config.data.image_size, self.config.augment.start_size
         if not start or start == final or progress >= self.config.augment.grow_fraction:

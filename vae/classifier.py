@@ -29,7 +29,7 @@ from vae.networks import ENCODERS
 
 @dataclasses.dataclass(frozen=True)
 class ClassifierTask(data.LabelledTask):
-    """Batches hold `image` uint8 `[B, S, S, C]` and `label` int32 `[B]`."""
+    """Predicts the labels of images."""
 
     title = 'Classifier'
     headline = curves = ('loss', 'accuracy')

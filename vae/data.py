@@ -24,7 +24,7 @@ DRAWN = {'synthetic_digits': synthetic.digits(), 'synthetic_objects': synthetic.
 
 @dataclasses.dataclass(frozen=True)
 class LabelledTask(Task):
-    """A task whose batches hold `image` uint8 `[B, S, S, C]` and `label` int32 `[B]`."""
+    """What classifiers and VAEs have in common: batches of `image` uint8 `[B, S, S, C]` and `label` int32 `[B]`."""
 
     def load(self, split: str) -> dict[str, np.ndarray]:
         return load(self.config.data, split)
@@ -42,7 +42,7 @@ class LabelledTask(Task):
         return {self.meaning().get(str(example['label']), '?'): as_color(example['image'])}
 
     def open_values(self) -> dict[str, Any]:
-        return dict(open_values(self.config))
+        return open_values(self.config)
 
 
 def find(config: Any) -> DataSet:
@@ -115,13 +115,13 @@ def is_folder(data_set: DataSet) -> bool:
     return any(isinstance(part.examples, folders.Labelled) for part in data_set.parts.values())
 
 
-def open_values(config: ConfigDict) -> dict[str, Sequence[Any]]:
+def open_values(config: ConfigDict) -> dict[str, Any]:
     """Classes, and mean and standard deviation of the training images, where a configuration leaves them to the data.
 
     Raises:
         UserError: the data cannot be read, or do not tell.
     """
-    found = dict[str, Sequence[Any]]()
+    found = dict[str, Any]()
     if not (len(config.data.classes) and len(config.data.mean) and len(config.data.std)):
         data_set = find(config.data)
         if not len(config.data.classes):

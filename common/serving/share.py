@@ -4,9 +4,7 @@ from collections.abc import Callable
 import pathlib
 import shutil
 
-import jax
 from ml_collections import ConfigDict
-import numpy as np
 
 from common import workdir as workdir_lib
 from common.checkpoint import Checkpoints, restore
@@ -35,13 +33,14 @@ def share(workdir: pathlib.Path, folder: pathlib.Path, make_task: Callable[[Conf
 
 
 def copy(workdir: pathlib.Path, folder: pathlib.Path, make_task: Callable[[ConfigDict], Task]) -> None:
+    """Copies a run and, below it, the runs that it names."""
     folder.mkdir(parents=True, exist_ok=True)
     config = workdir_lib.load_config(workdir)
-    variables, step = restore(make_task(config), workdir, Devices(jax.devices()[:1]))
+    variables, step = restore(make_task(config), workdir, Devices())
     with Checkpoints(folder) as checkpoints:
-        checkpoints.save(step, {'average': jax.tree.map(np.asarray, variables)})
+        checkpoints.save(step, {'average': variables})
     for marker in folder.rglob('commit_success.txt'):
-        marker.unlink()  # It tells the path of `folder`; only cloud storage needs it.
+        marker.unlink()  # Only cloud storage needs it, and it contains the path of `folder`.
     for name in TEXTS:
         if (workdir / name).exists():
             shutil.copy(workdir / name, folder)

@@ -42,12 +42,12 @@ def test_copy_of_a_vae_has_its_classifiers(vae_runs, tmp_path):
         shutil.copytree(vae_runs / name, workdir / name)
     share.share(workdir, folder, make_task)
     shutil.rmtree(workdir)
-    task = make_task(predict.load(folder, make_task).task.config)
+    task = predict.load(folder, make_task).task
     assert {task.config.classifier_workdir, task.config.judge_workdir} == {
         str(folder / 'classifier'),
         str(folder / 'judge'),
     }
-    expected = make_task(predict.load(vae_runs / 'vae', make_task).task.config).constants()
+    expected = predict.load(vae_runs / 'vae', make_task).task.constants()
     jax.tree.map(np.testing.assert_array_equal, task.constants(), expected)
 
 

@@ -157,9 +157,7 @@ def test_steps_in_one_dispatch_equal_single_steps(config):
     config.optimizer.update({'name': 'sgd', 'learning_rate': 0.1})  # Its steps are proportional to the gradients.
     tiny_task = make_tiny_task(config)
     (_, one, single), (_, three, scanned) = (train_steps(tiny_task, 6, dispatch=n) for n in (1, 3))
-    # Other metrics count pixels, and rounding decides some of those.
-    for name in ('loss', 'grad_norm'):
-        assert scanned[-1][name] == pytest.approx(single[-1][name], rel=1e-4)
+    assert scanned[-1] == pytest.approx(single[-1], rel=1e-4)
     assert_close(one.params, three.params)
     assert one.step == three.step == 6
 

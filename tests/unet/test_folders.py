@@ -292,7 +292,7 @@ def test_state_of_files_changes_with_each_of_them(own):
         path.write_text('one')
     before = common_folders.state(paths)
     assert common_folders.state(paths) == before != common_folders.state(paths[:1])
-    paths[0].write_text('two')  # Of the same size.
+    paths[0].write_text('two')  # As many bytes as before.
     os.utime(paths[0], ns=(0, before[0][2] + 1))
     assert common_folders.state(paths) != before
 

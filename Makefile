@@ -18,7 +18,7 @@ lint: .venv/ready-dev  ## Format, lint and types.
 	$(BIN)/mypy
 
 test: lint  ## Lint, and the whole test suite.
-	$(BIN)/python -m pytest -q -rs -n 2 --dist loadfile $(ORDER) tests
+	$(BIN)/python -m pytest -q -rs -n 2 --dist loadfile --no-loadscope-reorder $(ORDER) tests
 
 soak: .venv/ready-dev  ## Fifty kills, some while a checkpoint is written; memory over a thousand steps.
 	KILLS=50 $(BIN)/python -m pytest -q -s -m "soak or not soak" tests/common/test_kill.py tests/common/test_memory.py

@@ -1,6 +1,7 @@
 """The strict environment of all tests, and fixtures that several of them use."""
 
 import fcntl
+import gc
 import os
 import pathlib
 import shutil
@@ -12,13 +13,15 @@ import jax
 import pytest
 
 from configs import classifier_mnist, judge_mnist, unet_mp_tr_ce, vae_mnist
-from tests.helpers import make_tiny_task, save_run, shrink
+from tests.helpers import leave_out_figures, make_tiny_task, save_run, shrink
 
-# Tests compile more than they compute.
+# Tests trace and compile more than they compute.
+gc.set_threshold(100_000, 50, 100)
 os.environ['XLA_FLAGS'] = '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false'
 jax.config.update('jax_platforms', 'cpu')
 jax.config.update('jax_num_cpu_devices', 4)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+jax.config.update('jax_traceback_in_locations_limit', 0)
 hypothesis.settings.register_profile('tests', deadline=None, derandomize=True, max_examples=30)
 hypothesis.settings.load_profile('tests')
 
@@ -30,6 +33,15 @@ def pytest_configure(config):
         config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
         os.environ.update(TFDS_DATA_DIR=f'{home}/data', XDG_CACHE_HOME=f'{home}/cache')
     reuse_compiled(f'{os.environ["XDG_CACHE_HOME"]}/compiled_{os.environ.get("PYTEST_XDIST_WORKER", "alone")}')
+
+
+LONGEST = ('test_task', 'test_train', 'test_processes', 'test_kill', 'test_main', 'test_measures')
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Starts with the files that take longest, so that the processes of `make test` end at about the same time."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
 
 
 def reuse_compiled(folder):
@@ -77,6 +89,12 @@ def strict_dtypes():
     """Forbids implicit type promotion, in our own losses, metrics and forward passes; optax needs it."""
     with jax.numpy_dtype_promotion('strict'):
         yield
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+    """Leaves out the pictures of a run, because drawing takes seconds."""
+    leave_out_figures(monkeypatch)
 
 
 @pytest.fixture

@@ -12,9 +12,17 @@ from absl import flags
 from absl.testing import flagsaver
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
+WITHOUT_TENSORFLOW = """
+import sys
+sys.modules.update({name: None for name in ('tensorflow', 'tensorflow_datasets')})
+from common import cli
+import main
+sys.exit(cli.run(main.main, sys.argv))
+"""
 
 
 def shrink(config):
@@ -103,6 +111,18 @@ def usage_code(marker):
     return code
 
 
+def command_without_tensorflow(*args):
+    """main.py for a process where TensorFlow, which takes seconds to import, is not installed; run it in ROOT."""
+    return [sys.executable, '-c', WITHOUT_TENSORFLOW, *map(str, args)]
+
+
+def leave_out_figures(patch):
+    """Lets runs draw nothing, because drawing takes seconds."""
+    patch.setattr('common.evaluate.Evaluation.figures', lambda *_: {})
+    patch.setattr('common.report.figures.curves', lambda *_: None)
+    patch.setattr('common.writers.Writer.images', lambda *_: None)
+
+
 def train_steps(task, steps, *, devices=None, dispatch=1):
     """Trains for `steps` steps; returns the trainer, the final state, and the summary of each dispatch."""
     from common import parallel, train
@@ -138,17 +158,14 @@ def stopped_run(task, workdir, step):
     assert caught.value.signum == signal.SIGTERM
 
 
-def saved_arrays(task, workdir):
+def saved_arrays(workdir):
     """All arrays of the latest checkpoint."""
-    from common import parallel, train
     from common.checkpoint import Checkpoints
-    from common.data import batches
 
-    devices = parallel.Devices()
-    trainer = train.Trainer(task, batches.Feed(task.load('train'), devices), devices)
-    template = train.to_items(devices.replicate(trainer.init()[0]))
-    with Checkpoints(workdir) as checkpoints:
-        return jax.tree.map(np.asarray, checkpoints.restore(template))
+    items = {name: ocp.args.StandardRestore() for name in ('average', 'training')}
+    with Checkpoints(workdir, read_only=True) as checkpoints:
+        saved = checkpoints.manager.restore(checkpoints.latest_step(), args=ocp.args.Composite(**items))
+    return jax.tree.map(np.asarray, dict(saved))
 
 
 def metric_lines(workdir):

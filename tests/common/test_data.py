@@ -5,7 +5,6 @@ import io
 import json
 import os
 import subprocess
-import sys
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +19,7 @@ from common.data.source import DataSet, Drawn, Fault, Source
 from common.errors import UserError
 from configs import classifier_folder
 from main import make_task
-from tests.helpers import ROOT
+from tests.helpers import ROOT, command_without_tensorflow
 from unet import data
 from vae import data as vae_data
 
@@ -195,16 +194,6 @@ def test_drawn_pets_are_the_drawings(pets):
     assert len(labels) == 256
 
 
-WITHOUT_TENSORFLOW = """
-import sys
-sys.modules.update({name: None for name in ('tensorflow', 'tensorflow_datasets')})
-from absl import flags
-from common import cli
-import main
-sys.exit(cli.run(main.main, sys.argv))
-"""
-
-
 def test_demo_trains_without_tensorflow(pets, tmp_path):
     options = [
         f'--config={ROOT}/configs/unet_mp_tr_ce.py:demo',
@@ -216,8 +205,7 @@ def test_demo_trains_without_tensorflow(pets, tmp_path):
         '--config.eval_every_epochs=0',
         f'--workdir={tmp_path}',
     ]
-    command = [sys.executable, '-c', WITHOUT_TENSORFLOW, *options]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    result = subprocess.run(command_without_tensorflow(*options), cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert json.loads((tmp_path / 'results.json').read_text())['finished']
 

@@ -1,15 +1,12 @@
 """kill -9 at random moments, also while a checkpoint is written. `make soak` kills many more times."""
 
 import os
-import pathlib
 import random
 import subprocess
-import sys
 import time
 
-from tests.helpers import metric_lines, run_command
+from tests.helpers import ROOT, command_without_tensorflow, metric_lines, run_command
 
-ROOT = pathlib.Path(__file__).parents[2]
 KILLS = int(os.environ.get('KILLS', '1'))
 EPOCHS = 5 * (KILLS + 1)  # Each has 16 steps and ends with a checkpoint.
 
@@ -24,14 +21,15 @@ def arguments(workdir):
         '--config.batch_size=32',
         '--config.eval_every_epochs=0',
         '--config.log_every_steps=1',
+        '--config.optimizer.name=adamw',  # Muon takes longer to compile.
         f'--workdir={workdir}',
     ]
 
 
 def start(workdir):
-    command = [sys.executable, ROOT / 'main.py', *arguments(workdir)]
+    command, environment = command_without_tensorflow(*arguments(workdir)), os.environ | {'JAX_NUM_CPU_DEVICES': '4'}
     with (workdir.parent / f'{workdir.name}.log').open('a') as log:
-        return subprocess.Popen(command, env=os.environ | {'JAX_NUM_CPU_DEVICES': '4'}, stdout=log, stderr=log)
+        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
 
 
 def is_saving(workdir):

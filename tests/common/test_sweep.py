@@ -122,7 +122,7 @@ def test_other_runs_continue_after_one_diverges(config, tmp_path):
     assert {path.parent.name for path in tmp_path.glob('*/results.json')} == {*NAMES} - {'dice_seed0'}
 
 
-def test_stopped_sweep_resumes(pets, tmp_path, monkeypatch, capsys):
+def test_stopped_sweep_resumes(pets, no_figures, tmp_path, monkeypatch, capsys):
     command = [
         '--mode=sweep',
         f'--config={FILE}:demo',

@@ -21,6 +21,8 @@ from common.writers import read_metrics
 from tests.helpers import initial_of, make_tiny_task, metric_lines, saved_arrays, stopped_run, train_steps
 from unet.losses import LOSSES
 
+pytestmark = pytest.mark.usefixtures('no_figures')
+
 GOLDEN_LOSS = {'cross_entropy': 1.09623182, 'dice': 0.68250817}
 
 
@@ -58,17 +60,19 @@ def assert_close(tree, expected):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), tree, expected)
 
 
-@pytest.mark.parametrize('step', [3, 4, 9])
-def test_resumed_run_is_bit_equal(straight_run, growing_task, tmp_path, step):
+def test_run_stopped_three_times_is_bit_equal(straight_run, growing_task, tmp_path):
     workdir, results = straight_run
-    stopped_run(growing_task, tmp_path, step)
-    before = saved_arrays(growing_task, tmp_path)
-    assert before['training']['step'] == step
-    assert train.train(growing_task, tmp_path) == results
-    after, expected = saved_arrays(growing_task, tmp_path), saved_arrays(growing_task, workdir)
-    jax.tree.map(np.testing.assert_array_equal, after, expected)
-    moved = jax.tree.map(lambda a, b: np.any(a != b), *(x['training']['params'] for x in (before, after)))
-    assert all(jax.tree.leaves(moved)) == (step < 9)
+    saved = {}
+    for step in (3, 4, 9):
+        stopped_run(growing_task, tmp_path, step)
+        saved[step] = saved_arrays(tmp_path)
+        assert saved[step]['training']['step'] == step
+        if step == 4:  # An evaluation before the end changes nothing and does not finish the run.
+            assert not evaluate.evaluate(growing_task, tmp_path)['finished'] and not workdir_lib.is_finished(tmp_path)
+    assert train.train(growing_task, tmp_path) == results and workdir_lib.is_finished(tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, saved[9], saved_arrays(workdir))
+    moved = jax.tree.map(lambda a, b: np.any(a != b), *(saved[step]['training']['params'] for step in (4, 9)))
+    assert all(jax.tree.leaves(moved))
     assert metric_lines(tmp_path) == metric_lines(workdir)
 
 
@@ -129,7 +133,6 @@ def test_metrics_are_logged_at_the_configured_steps(straight_run):
     workdir, _ = straight_run
     lines = [(line['step'], line['split']) for line in read_metrics(workdir)]
     assert lines == [(2, 'train'), (4, 'train'), (4, 'test'), (6, 'train'), (8, 'train'), (9, 'test')]
-    assert {path.name for path in (workdir / 'figures').iterdir()} == {'curves.png', 'predictions.png'}
 
 
 def test_other_configuration_is_refused_without_changes(straight_run, config, growing):
@@ -175,12 +178,6 @@ def test_run_with_two_steps_per_dispatch_has_equal_results(straight_run, config,
     )  # Rounding decides some pixels.
     lines, expected = read_metrics(tmp_path), read_metrics(workdir)
     assert [(line['step'], line['split']) for line in lines] == [(line['step'], line['split']) for line in expected]
-
-
-def test_evaluation_before_the_end_does_not_finish_a_run(growing_task, tmp_path):
-    stopped_run(growing_task, tmp_path, 4)
-    assert not evaluate.evaluate(growing_task, tmp_path)['finished'] and not workdir_lib.is_finished(tmp_path)
-    assert train.train(growing_task, tmp_path)['finished'] and workdir_lib.is_finished(tmp_path)
 
 
 def test_dispatches_end_at_logging_saving_and_stage_changes(config):
@@ -284,19 +281,18 @@ def test_damaged_metric_lines_are_reported_and_skipped(tmp_path, capsys):
     assert capsys.readouterr().err.count('cannot be read') == 1
 
 
-@pytest.mark.parametrize('bad', [(5, 6), (5,)])
-def test_skip_nonfinite_skips_and_counts_such_steps(config, tmp_path, bad):
+def test_skip_nonfinite_skips_and_counts_such_steps(config, tmp_path):
     class PoisonedTask(type(make_tiny_task(config))):
         def loss(self, params, batch_stats, constants, batch, keys, stage):
             loss, rest = super().loss(params, batch_stats, constants, batch, keys, stage)
-            return loss * jnp.where(jnp.isin(keys.step, jnp.array(bad)), np.nan, 1), rest
+            return loss * jnp.where(jnp.isin(keys.step, jnp.array([5, 6])), np.nan, 1), rest
 
     config.optimizer.skip_nonfinite = True
     train.train(PoisonedTask(config), tmp_path)
     lines = [line for line in read_metrics(tmp_path) if line['split'] == 'train']
     skipped = {line['step']: line['skipped_steps'] for line in lines}
-    assert skipped == {2: 0, 4: 0, 6: 1, 8: len(bad) - 1}
-    saved = saved_arrays(make_tiny_task(config), tmp_path)
+    assert skipped == {2: 0, 4: 0, 6: 1, 8: 1}
+    saved = saved_arrays(tmp_path)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(saved))
     counts = [x for x in jax.tree.leaves(saved['training']['opt_state']) if x.dtype == np.int32]
     assert counts and all(count == saved['training']['step'] for count in counts)  # Skipped steps count too.

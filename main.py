@@ -18,17 +18,16 @@ from common.errors import check_choice
 
 TASKS = {'unet': 'unet.task.SegmentationTask', 'vae': 'vae.task.VAETask', 'classifier': 'vae.classifier.ClassifierTask'}
 
-CONFIG_HELP = 'Configuration file, e.g. configs/unet_mp_tr_ce.py; its values are flags too: --config.seed=1'
-CONFIG = config_flags.DEFINE_config_file('config', None, CONFIG_HELP, lock_config=True)
-MODE = flags.DEFINE_enum(
-    'mode', 'train', 'train eval data sweep report predict export share serve'.split(), 'What to do.'
-)
+CONFIG = config_flags.DEFINE_config_file('config', None, 'Its values are flags too: --config.seed=1', lock_config=True)
+MODES = 'train eval data sweep report predict export share serve'
+MODE = flags.DEFINE_enum('mode', 'train', MODES.split(), 'What to do.')
 WORKDIR = flags.DEFINE_string('workdir', '', "Where the run lives; by default runs/<the configuration's name>.")
 RUNS = flags.DEFINE_string('runs', 'runs/*', 'Work directories to report on.')
 INPUT = flags.DEFINE_list('input', [], 'Photos and folders of photos to predict for.')
 LABELS = flags.DEFINE_list('labels', [], 'Labels that a VAE gives each picture, e.g. 3,8; by default every label.')
 OUTPUT = flags.DEFINE_string('output', '', 'By default a folder named after the mode; for export, in --workdir.')
 PORT = flags.DEFINE_integer('port', 8000, 'Where to serve the page: http://127.0.0.1:PORT.')
+PROFILE = flags.DEFINE_integer('profile', 0, 'Training steps to trace, for TensorBoard and Perfetto.', lower_bound=0)
 DISTRIBUTED = flags.DEFINE_string('distributed', '', 'To be one of several processes: auto, or HOST:PORT,COUNT,ID.')
 
 
@@ -52,7 +51,7 @@ def main() -> None:
             print(f"compare them: python main.py --mode=report --runs='{folder}/*'")
         elif mode in ('train', 'eval'):
             if mode == 'train':
-                results = train.train(make_task(CONFIG.value or workdir.load_config(folder)), folder)
+                results = train.train(make_task(CONFIG.value or workdir.load_config(folder)), folder, PROFILE.value)
             else:
                 results = evaluate.evaluate(workdir.load_matching(CONFIG.value, folder, make_task, True), folder)
             if parallel.is_first():

@@ -9,6 +9,8 @@ import pathlib
 import platform
 import sys
 
+from common.errors import notice
+
 # XLA's convolutions run about 1.6 times faster without YNNPACK's. XLA aborts on flags that it does not know, so only
 # the version that this was measured with gets the flag.
 XLA_FLAG = '--xla_cpu_experimental_ynn_fusion_type=-individual_convolution'
@@ -44,6 +46,14 @@ def compiler_options() -> dict[str, int]:
     import jax
 
     return {'xla_backend_optimization_level': 1} if jax.default_backend() == 'cpu' else {}
+
+
+def warn_of_dtype(dtype: str) -> None:
+    """One line for a type that a CPU is slower with."""
+    import jax
+
+    if dtype == 'bfloat16' and jax.default_backend() == 'cpu':
+        notice('dtype is bfloat16, with which training on a CPU is slower than with float32')
 
 
 def name() -> str:

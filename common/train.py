@@ -15,7 +15,7 @@ import optax
 
 from common import best as best_lib
 from common import config as config_lib
-from common import init_from, optimizer
+from common import cpu, init_from, optimizer
 from common import workdir as workdir_lib
 from common.checkpoint import Checkpoints, last_step
 from common.data import batches, cache
@@ -23,6 +23,7 @@ from common.errors import Diverged, Interrupted, UserError, notice
 from common.evaluate import Evaluation, numbers
 from common.keys import Keys
 from common.parallel import AXIS, Devices, first_before_others, is_first, keep_compiled, largest, on_first, run_once
+from common.profile import Profile
 from common.progress import Progress
 from common.report import figures
 from common.task import Task, metrics_of
@@ -229,8 +230,8 @@ def default_dispatch() -> int:
 class Run:
     """A run in its work directory: resumes from the latest checkpoint, and logs, saves and evaluates on time."""
 
-    def __init__(self, task: Task, workdir: pathlib.Path, stop: StopRequest):
-        self.task, self.workdir, self.stop = task, workdir, stop
+    def __init__(self, task: Task, workdir: pathlib.Path, stop: StopRequest, profile: int = 0):
+        self.task, self.workdir, self.stop, self.profile = task, workdir, stop, Profile(workdir, profile)
         keep_compiled(cache.folder() / 'compiled')
         config, devices = task.config, Devices()
         self.config = config
@@ -270,10 +271,11 @@ class Run:
             self.workdir / workdir_lib.RUN,
             {**self.trainer.devices.description(), 'jax': jax.__version__, 'parameters': count},
         )
+        cpu.warn_of_dtype(self.config.dtype)
 
     def go(self) -> dict[str, Any]:
         """Trains to the end and returns the final results."""
-        with self.checkpoints, self.writer, self.progress:
+        with self.checkpoints, self.writer, self.progress, self.profile:
             try:
                 self.visit()
                 while self.step < self.trainer.steps:
@@ -293,9 +295,11 @@ class Run:
                 self.unread = self.dispatch(count)
                 jax.block_until_ready(self.unread)
             return
-        sent = self.dispatch(count)
+        with self.profile.step(self.step):
+            sent = self.dispatch(count)
         self.read()
         self.unread = sent
+        self.profile.advance(count, sent)
         self.progress.advance(count)
 
     def dispatch(self, count: int) -> tuple[int, Any]:
@@ -404,10 +408,11 @@ def parameter_table(params) -> str:
     return parameter_overview.get_parameter_overview(params, include_stats=False)
 
 
-def train(task: Task, workdir: pathlib.Path) -> dict[str, Any]:
+def train(task: Task, workdir: pathlib.Path, profile: int = 0) -> dict[str, Any]:
     """Trains `task` in `workdir`, resuming from its latest checkpoint, and returns the final results.
 
     `workdir` is locked meanwhile. The runs that the configuration names are copied into it, and the copies are used.
+    `profile` is the number of steps to trace.
 
     Raises:
         UserError: something in the configuration, the data or the work directory is wrong.
@@ -422,6 +427,6 @@ def train(task: Task, workdir: pathlib.Path) -> dict[str, Any]:
     with workdir_lib.locked(workdir):
         on_first(lambda: workdir_lib.init_workdir(task, workdir))
         task = dataclasses.replace(task, config=workdir_lib.use_local_copies(task.config, workdir))
-        run = Run(task, workdir, stop)  # Until here there is nothing to save: a signal just ends the process.
+        run = Run(task, workdir, stop, profile)  # Until here there is nothing to save: a signal just ends the process.
         with stop:
             return run.go()

@@ -239,6 +239,31 @@ def test_eight_images_are_overfitted(config, name):
     assert evaluation.metrics(state.average, {}, lambda: None, 'train')['pixel_accuracy'] > 0.95
 
 
+def test_training_in_bfloat16_ends_close_to_float32(config):
+    """The loss falls as far, to a tenth; parameters, statistics and sums stay float32."""
+    config.update({'num_epochs': 8, 'log_every_steps': 1000})
+    config.optimizer.update({'name': 'muon', 'learning_rate': 3e-2, 'ema_decay': 0.9})
+    losses = {}
+    for dtype in ('float32', 'bfloat16'):
+        config.dtype = dtype
+        task, one = make_tiny_task(config), Devices(jax.devices()[:1])
+        _, state, _ = train_steps(task, 36, devices=one.devices)
+        assert {x.dtype for x in jax.tree.leaves((state.params, state.batch_stats, state.average))} == {
+            jnp.dtype('float32')
+        }
+        assert {x.dtype for x in jax.tree.leaves(state.sums['metrics'])} <= {jnp.dtype('float32'), jnp.dtype('int32')}
+        losses[dtype] = evaluate.Evaluation(task, one).metrics(state.average, {}, lambda: None, 'train')['loss']
+    fall = np.log(3) - losses['float32']
+    assert fall > 0.1 and 0 < abs(losses['bfloat16'] - losses['float32']) < 0.1 * fall
+
+
+def test_bfloat16_on_a_cpu_is_warned_about(capsys):
+    cpu.warn_of_dtype('float32')
+    assert not capsys.readouterr().err
+    cpu.warn_of_dtype('bfloat16')
+    assert 'slower than with float32' in capsys.readouterr().err
+
+
 def test_evaluation_does_not_depend_on_its_batch_size(config):
     one, outcomes = Devices(jax.devices()[:1]), []
     for size in (1, 7, 64):

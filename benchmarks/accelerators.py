@@ -37,6 +37,7 @@ from common import cli
 from common.errors import notice
 from common.evaluate import Evaluation
 from common.keys import Keys
+from common.layers import tpu
 from common.parallel import Devices
 from common.train import Trainer
 from configs import (
@@ -128,7 +129,7 @@ class Row(NamedTuple):
     target: str
     work: str
     program: str
-    layers: str = 'ours'  # Or 'plain': `nn.ConvTranspose` in place of `TransposedConv`; all else is Flax's there.
+    layers: str = 'ours'  # Or 'plain', those of Flax alone.
     dtype: str = 'bfloat16'
     batch: int = 0  # Global; 0: as configured.
 
@@ -228,9 +229,7 @@ TASKS = {'unet': SegmentationTask, 'classifier': ClassifierTask}
 
 def measure(row: Row) -> dict[str, Any]:
     """Compiles one row. Returns its figures, or the compiler's complaint as `error`."""
-    with contextlib.ExitStack() as stack:
-        for module in ('unet.model', 'vae.networks') if row.layers == 'plain' else ():
-            stack.enter_context(unittest.mock.patch(f'{module}.TransposedConv', flax_transposed_conv))
+    with layers_of(row):
         lowered = getattr(Programs(row), row.program)()
     start = time.process_time()
     try:
@@ -238,6 +237,20 @@ def measure(row: Row) -> dict[str, Any]:
     except jax.errors.JaxRuntimeError as error:
         return {'error': str(error).splitlines()[0][:300]}
     return figures(compiled) | {'cpu_seconds': round(time.process_time() - start, 1)}
+
+
+@contextlib.contextmanager
+def layers_of(row: Row):
+    """Chooses the layers as on the target, not as on this machine, or Flax's own."""
+    on_tpu = TARGETS[row.target].platform == 'tpu'
+    with contextlib.ExitStack() as stack:
+        if row.layers == 'plain':
+            for name in ('common.layers.blocks.TransposedConv', 'vae.networks.TransposedConv'):
+                stack.enter_context(unittest.mock.patch(name, flax_transposed_conv))
+        else:
+            suits = unittest.mock.patch('common.layers.tpu.suits', lambda channels: on_tpu and channels < tpu.LANES)
+            stack.enter_context(suits)
+        yield
 
 
 def flax_transposed_conv(features: int, dtype=jnp.float32) -> nn.Module:

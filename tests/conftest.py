@@ -17,7 +17,7 @@ from tests.helpers import leave_out_figures, make_tiny_task, save_run, shrink
 
 # Tests trace and compile more than they compute.
 gc.set_threshold(100_000, 50, 100)
-os.environ['XLA_FLAGS'] = '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false'
+os.environ['XLA_FLAGS'] = '--xla_backend_optimization_level=0'
 jax.config.update('jax_platforms', 'cpu')
 jax.config.update('jax_num_cpu_devices', 4)
 jax.config.update('jax_numpy_rank_promotion', 'raise')

@@ -1,13 +1,15 @@
 """U-Net (Ronneberger et al. 2015, arXiv:1505.04597) with exchangeable ways down and up."""
 
 from collections.abc import Sequence
+from types import ModuleType
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from common.errors import UserError, check_choice
-from common.layers.blocks import Mode, TransposedConv, bilinear_upsample, conv_norm_relu, max_pool
+from common.layers import blocks, tpu
+from common.layers.blocks import Images, Mode
 
 DOWN = ('max_pool', 'strided_conv')
 UP = ('transposed_conv', 'upsample')
@@ -21,20 +23,25 @@ class ConvBlock(nn.Module):
 
     features: int
     mode: Mode
+    layers: ModuleType
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return conv_norm_relu(conv_norm_relu(x, self.features, self.mode), self.features, self.mode)
+    def __call__(self, x: Images) -> jax.Array:
+        for _ in range(2):
+            x = self.layers.conv_norm_relu(x, self.features, self.mode)
+        return x
 
 
 class StridedConv(nn.Module):
     """Halves height and width: 3x3 convolution with stride 2, batch normalisation, ReLU."""
 
+    features: int
     mode: Mode
+    layers: ModuleType
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        return conv_norm_relu(x, x.shape[-1], self.mode, stride=2)
+        return self.layers.conv_norm_relu(x, self.features, self.mode, stride=2)
 
 
 class Upsample(nn.Module):
@@ -46,10 +53,11 @@ class Upsample(nn.Module):
 
     features: int
     dtype: jnp.dtype
+    layers: ModuleType
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        return bilinear_upsample(nn.Dense(self.features, dtype=self.dtype)(x))
+        return self.layers.bilinear_upsample(nn.Dense(self.features, dtype=self.dtype)(x))
 
 
 class UNet(nn.Module):
@@ -62,6 +70,7 @@ class UNet(nn.Module):
         up: 'transposed_conv' or 'upsample'.
         dtype: of the computation; parameters and logits are float32.
         axis_name: the mapped axis over which batch statistics are synchronised, or None.
+        in_blocks: store the images of full resolution in blocks (common/layers/tpu.py); the function is the same.
     """
 
     channels: Sequence[int]
@@ -70,6 +79,7 @@ class UNet(nn.Module):
     up: str = 'transposed_conv'
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
+    in_blocks: bool = False
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
@@ -79,20 +89,28 @@ class UNet(nn.Module):
         check_size(images.shape[1:3], len(self.channels))
         mode = Mode(train, self.dtype, self.axis_name)
         *levels, bottom = self.channels
+        layers = [tpu if self.in_blocks else blocks, *[blocks] * len(levels)]
         x, skips = images.astype(self.dtype), []
-        for features in levels:
-            x = ConvBlock(features, mode)(x)
+        x = tpu.to_blocks(x) if self.in_blocks else x
+        for level, features in enumerate(levels):
+            x = ConvBlock(features, mode, layers[level])(x)
             skips.append(x)
-            x = max_pool(x) if self.down == 'max_pool' else StridedConv(mode)(x)
-        x = ConvBlock(bottom, mode)(x)
-        way_up = TransposedConv if self.up == 'transposed_conv' else Upsample
+            if self.down == 'max_pool':
+                x = layers[level].max_pool(x)
+            else:
+                x = StridedConv(features, mode, layers[level])(x)
+        x = ConvBlock(bottom, mode, blocks)(x)
         for level in reversed(range(len(levels))):
-            x = way_up(levels[level], self.dtype)(x)
+            if self.up == 'transposed_conv':
+                x = layers[level].TransposedConv(levels[level], self.dtype)(x)
+            else:
+                x = Upsample(levels[level], self.dtype, layers[level])(x)
             # As in the reference, the output of each level has the width of the level above.
-            x = ConvBlock(levels[max(level - 1, 0)], mode)(jnp.concatenate([skips[level], x], axis=-1))
+            x = ConvBlock(levels[max(level - 1, 0)], mode, layers[level])((skips[level], x))
         # Small initial logits: training starts at a cross-entropy of about log(classes).
-        head = nn.Dense(self.classes, kernel_init=nn.initializers.variance_scaling(0.01, 'fan_in', 'truncated_normal'))
-        return head(x.astype(jnp.float32))
+        initializer = nn.initializers.variance_scaling(0.01, 'fan_in', 'truncated_normal')
+        logits = layers[0].Dense(self.classes, kernel_init=initializer)(x.astype(jnp.float32))
+        return tpu.from_blocks(logits) if self.in_blocks else logits
 
 
 def check_size(size: Sequence[int], levels: int) -> None:

@@ -19,6 +19,7 @@ from common.data.images import check_standardization, resize_image, standardize
 from common.data.source import DataSet
 from common.errors import UserError, check_choice
 from common.keys import Keys
+from common.layers import tpu
 from common.parallel import AXIS
 from common.task import Picture, Task, Variables
 from configs import unet_mp_tr_ce
@@ -78,8 +79,9 @@ class SegmentationTask(Task):
 
     @property
     def model(self) -> UNet:
-        model = self.config.model
-        return UNet(self.widths, len(self.classes), model.down, model.up, jnp.dtype(self.config.dtype), AXIS)
+        model, dtype = self.config.model, jnp.dtype(self.config.dtype)
+        in_blocks = len(self.widths) > 1 and tpu.suits(self.widths[0])
+        return UNet(self.widths, len(self.classes), model.down, model.up, dtype, AXIS, in_blocks)
 
     @property
     def weights(self) -> tuple[float, ...]:

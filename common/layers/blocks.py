@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from common.layers import cpu
 
+Images = jax.Array | tuple[jax.Array, ...]  # Several have their channels concatenated.
 MOMENTUM = 0.9  # For running statistics; evaluation averages them further (optimizer.ema_decay).
 
 
@@ -29,8 +30,9 @@ class Mode(NamedTuple):
     axis_name: str | None = None
 
 
-def conv_norm(x: jax.Array, features: int, mode: Mode, kernel: int = 3, stride: int = 1) -> jax.Array:
+def conv_norm(x: Images, features: int, mode: Mode, kernel: int = 3, stride: int = 1) -> jax.Array:
     """Convolution and batch normalisation (Ioffe & Szegedy 2015, arXiv:1502.03167), inside a compact module."""
+    x = jnp.concatenate(x, axis=-1) if isinstance(x, tuple) else x
     x = nn.Conv(
         features, (kernel, kernel), stride, use_bias=False, dtype=mode.dtype, conv_general_dilated_cls=lambda: conv
     )(x)
@@ -39,9 +41,12 @@ def conv_norm(x: jax.Array, features: int, mode: Mode, kernel: int = 3, stride: 
     )(x)
 
 
-def conv_norm_relu(x: jax.Array, features: int, mode: Mode, kernel: int = 3, stride: int = 1) -> jax.Array:
+def conv_norm_relu(x: Images, features: int, mode: Mode, kernel: int = 3, stride: int = 1) -> jax.Array:
     """Convolution, batch normalisation, ReLU, inside a compact module."""
     return nn.relu(conv_norm(x, features, mode, kernel, stride))
+
+
+Dense = nn.Dense
 
 
 class TransposedConv(nn.Module):

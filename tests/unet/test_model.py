@@ -84,8 +84,40 @@ def test_bfloat16_is_close_to_float32_and_returns_float32(images):
     np.testing.assert_allclose(exact, rough, atol=0.05)
 
 
-def test_batch_statistics_are_synchronised_over_devices(images):
-    model, images = UNet((4, 8), 3, axis_name=AXIS), jnp.concatenate([images, 2 * images + 1])
+@pytest.mark.parametrize('variant', VARIANTS)
+def test_network_in_blocks_computes_the_same(variant, images, labels):
+    """Training and evaluation: logits, gradients and running statistics, with the same variables."""
+    plain = UNet((4, 6, 8), 3, *variant)
+    variables = initialised(plain, images)
+    noise = np.random.default_rng(2)
+    variables = jax.tree.map(lambda x: x + np.float32(0.1) * noise.uniform(size=x.shape).astype('f'), variables)
+
+    def outcome(model):
+        @jax.jit
+        def step(variables, images):
+            def loss(params, train=True):
+                logits, updates = model.apply(
+                    variables | {'params': params}, images, train=train, mutable=['batch_stats']
+                )
+                return jnp.mean(LOSSES['cross_entropy'](logits=logits, labels=labels)), (logits, updates)
+
+            return jax.grad(loss, has_aux=True)(variables['params']), loss(variables['params'], train=False)
+
+        return step(variables, images)
+
+    blocks = plain.clone(in_blocks=True)
+    assert jax.tree.map(jnp.shape, initialised(blocks, images)) == jax.tree.map(jnp.shape, variables)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4 * np.abs(b).max()),
+        outcome(blocks),
+        outcome(plain),
+    )
+
+
+@pytest.mark.parametrize('in_blocks', [False, True])
+def test_batch_statistics_are_synchronised_over_devices(images, in_blocks):
+    model = UNet((4, 8), 3, axis_name=AXIS, in_blocks=in_blocks)
+    images = jnp.concatenate([images, 2 * images + 1])
     variables, outcomes = initialised(model, images), []
     for count in (1, 4):
         step = Devices(jax.devices()[:count]).map(

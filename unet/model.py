@@ -1,4 +1,7 @@
-"""U-Net (Ronneberger et al. 2015, arXiv:1505.04597) with exchangeable ways down and up."""
+"""U-Net (Ronneberger et al. 2015, arXiv:1505.04597) with exchangeable ways down and up.
+
+The parts take their layers from `layers`: the module common.layers.blocks, or common.layers.tpu for blocks of pixels.
+"""
 
 from collections.abc import Sequence
 from types import ModuleType
@@ -16,7 +19,7 @@ UP = ('transposed_conv', 'upsample')
 
 
 class ConvBlock(nn.Module):
-    """Twice: 3x3 convolution, batch normalisation, ReLU.
+    """Twice: 3x3 convolution, batch normalisation, ReLU. Takes an array, or several to concatenate.
 
     Batch normalisation precedes the activation, as Ioffe & Szegedy (2015) proposed; the reference normalises after it.
     """

@@ -1,7 +1,8 @@
 """Layers that several networks share.
 
 Each computes one function on every device. A program lowered for a CPU gets the forms of common/layers/cpu.py, any
-other platform those of Flax and `jax.lax`; parameters are the same.
+other platform those of Flax and `jax.lax`; parameters are the same. common/layers/tpu.py has some of these layers under
+the same names, for images that are stored in blocks of pixels.
 """
 
 from typing import NamedTuple
@@ -46,7 +47,7 @@ def conv_norm_relu(x: Images, features: int, mode: Mode, kernel: int = 3, stride
     return nn.relu(conv_norm(x, features, mode, kernel, stride))
 
 
-Dense = nn.Dense
+Dense = nn.Dense  # As common/layers/tpu.py has it for blocks.
 
 
 class TransposedConv(nn.Module):

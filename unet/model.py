@@ -30,9 +30,8 @@ class ConvBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Images) -> jax.Array:
-        for _ in range(2):
-            x = self.layers.conv_norm_relu(x, self.features, self.mode)
-        return x
+        x = self.layers.conv_norm_relu(x, self.features, self.mode)
+        return self.layers.conv_norm_relu(x, self.features, self.mode)
 
 
 class StridedConv(nn.Module):

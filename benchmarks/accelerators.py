@@ -37,7 +37,6 @@ from common import cli
 from common.errors import notice
 from common.evaluate import Evaluation
 from common.keys import Keys
-from common.layers import tpu
 from common.parallel import Devices
 from common.train import Trainer
 from configs import (
@@ -242,14 +241,14 @@ def measure(row: Row) -> dict[str, Any]:
 @contextlib.contextmanager
 def layers_of(row: Row):
     """Chooses the layers as on the target, not as on this machine, or Flax's own."""
-    on_tpu = TARGETS[row.target].platform == 'tpu'
+    replaced: dict[str, Any] = {'common.layers.tpu.default_backend': lambda: TARGETS[row.target].platform}
+    if row.layers == 'plain':
+        replaced = dict.fromkeys(
+            ('common.layers.blocks.TransposedConv', 'vae.networks.TransposedConv'), flax_transposed_conv
+        )
     with contextlib.ExitStack() as stack:
-        if row.layers == 'plain':
-            for name in ('common.layers.blocks.TransposedConv', 'vae.networks.TransposedConv'):
-                stack.enter_context(unittest.mock.patch(name, flax_transposed_conv))
-        else:
-            suits = unittest.mock.patch('common.layers.tpu.suits', lambda channels: on_tpu and channels < tpu.LANES)
-            stack.enter_context(suits)
+        for name, value in replaced.items():
+            stack.enter_context(unittest.mock.patch(name, value))
         yield
 
 

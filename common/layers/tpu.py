@@ -7,6 +7,7 @@ layers compute the same functions with the same parameters, whose names follow f
 
 import flax.linen as nn
 import jax
+from jax import default_backend
 import jax.numpy as jnp
 import numpy as np
 
@@ -17,7 +18,7 @@ LANES = 128
 
 def suits(channels: int) -> bool:
     """Whether images with this number of channels are better stored in blocks."""
-    return jax.default_backend() == 'tpu' and channels < LANES
+    return default_backend() == 'tpu' and channels < LANES
 
 
 def to_blocks(x: jax.Array) -> jax.Array:

@@ -114,7 +114,11 @@ def test_run_of_two_processes_survives_a_signal_and_a_kill(tmp_path, alone):
     assert_same(tmp_path, alone, room=0.02)
 
 
-@pytest.mark.parametrize('spec', ['auto', 'localhost:1,two,0'])
-def test_failed_join_is_reported(spec):
+def test_failed_join_is_reported_in_one_line(tmp_path):
+    codes, texts = finish(start(tmp_path, 1, 1, '--distributed=auto'))
+    assert codes == [2] and 'cannot join the other processes' in texts[0], texts
+
+
+def test_mistyped_address_is_named():
     with pytest.raises(UserError, match='cannot join the other processes.*HOST:PORT,COUNT,ID'):
-        parallel.join(spec)
+        parallel.join('localhost:1,two,0')

@@ -3,7 +3,7 @@
     nohup python -m benchmarks.swaps > runs/swaps.log 2>&1 &
 
 One run after the other, in runs/swaps/; called again, it goes on where it was stopped. Some 20 minutes a VAE on two
-cores, and 13 for each classifier.
+cores, and 4 to 13 for each classifier.
 """
 
 import pathlib
@@ -12,9 +12,11 @@ import sys
 
 FOLDER = pathlib.Path('runs/swaps')
 HELD_OUT = ('--config.data.validation_examples=5000', '--config.eval_every_epochs=0')
-CLASSIFIERS = {
+VAE = ('vae_cifar10', '--config.model.width=16', '--config.num_epochs=2', f'--config.judge_workdir={FOLDER / "judge"}')
+NOISED = (*VAE, f'--config.classifier_workdir={FOLDER / "noised"}')
+ROBUST = (*VAE, f'--config.classifier_workdir={FOLDER / "robust"}', '--config.show.noise=0.0')
+RUNS = {
     'judge': ('judge_cifar10', '--config.model.width=24', '--config.num_epochs=3'),
-    'noised': ('classifier_cifar10', '--config.model.width=16', '--config.num_epochs=10'),
     'robust': (
         'classifier_cifar10',
         '--config.model.width=16',
@@ -24,24 +26,20 @@ CLASSIFIERS = {
         '--config.augment.cut_out=0.0',
         '--config.label_smoothing=0.0',
     ),
-}
-VAE = ('vae_cifar10', '--config.model.width=16', '--config.num_epochs=2', f'--config.judge_workdir={FOLDER / "judge"}')
-ROBUST = (f'--config.classifier_workdir={FOLDER / "robust"}', '--config.show.noise=0.0')
-TRIALS = {
-    'vae_noised': (f'--config.classifier_workdir={FOLDER / "noised"}',),
     'vae_robust': ROBUST,
-    'vae_robust_latent': (*ROBUST, '--config.adversaries.latent=100.0'),
     'vae_robust_discriminator': (*ROBUST, '--config.adversaries.swap=100.0'),
+    'vae_robust_latent': (*ROBUST, '--config.adversaries.latent=100.0'),
     'vae_robust_cycle': (*ROBUST, '--config.cycle_weight=0.3'),
+    'noised': ('classifier_cifar10', '--config.model.width=16', '--config.num_epochs=5'),
+    'vae_noised': NOISED,
 }
 
 
 def commands() -> list[list[str]]:
     """All runs in their order, and the report."""
-    runs = CLASSIFIERS | {name: (*VAE, *flags) for name, flags in TRIALS.items()}
     return [
         [f'--config=configs/{config}.py', *HELD_OUT, *flags, f'--workdir={FOLDER / name}']
-        for name, (config, *flags) in runs.items()
+        for name, (config, *flags) in RUNS.items()
     ] + [['--mode=report', f'--runs={FOLDER}/vae_*', f'--output={FOLDER}/report']]
 
 

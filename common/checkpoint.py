@@ -79,7 +79,8 @@ class Checkpoints:
         """Reads the named trees of the latest checkpoint.
 
         Args:
-            items: for each name, a tree of arrays or of `jax.ShapeDtypeStruct` with a sharding, as a template.
+            items: for each name, a tree of arrays or of `jax.ShapeDtypeStruct` with a sharding, as a template; in
+                place of None, what is stored there is returned as NumPy arrays.
         Raises:
             UserError: there is none, or it is damaged. An older checkpoint is never used silently.
         """
@@ -90,7 +91,7 @@ class Checkpoints:
                 'python main.py --config=<config file> --workdir=<this work directory>'
             )
         self.check_whole(step, items)
-        self.check_kind(step, items)
+        items = {name: self.completed(step, name, tree) for name, tree in items.items()}
         try:
             stored = self.manager.restore(
                 step,
@@ -122,30 +123,35 @@ class Checkpoints:
                 f'with --config.init_from={self.directory.parent} and another --workdir'
             )
 
-    def check_kind(self, step: int, items: dict[str, Any]) -> None:
-        """Raises UserError where whole arrays have another type or shape than they are to be read as."""
-        for name, tree in items.items():
-            try:
-                metadata = ocp.StandardCheckpointHandler().metadata(self.directory / str(step) / name)
-            except Exception:  # A damaged checkpoint; reading it tells more.
-                return
-            kinds = [
-                {
-                    jax.tree_util.keystr(path): (leaf.shape, np.dtype(leaf.dtype).name)
-                    for path, leaf in jax.tree.flatten_with_path(tree, is_leaf=lambda leaf: hasattr(leaf, 'dtype'))[0]
-                }
-                for tree in (getattr(metadata, 'tree', metadata), tree)
-            ]
-            for path in set(kinds[0]) & set(kinds[1]):
-                (old_shape, old_type), (shape, new_type) = kinds[0][path], kinds[1][path]
-                if tuple(old_shape) != tuple(shape):
-                    raise UserError(OTHER_VERSION.format(self.directory))
-                if old_type != new_type:
-                    raise UserError(
-                        f'the checkpoint of step {step} in {self.directory} holds {old_type} values, and '
-                        f'this process computes in {new_type}; set the variable JAX_ENABLE_X64 as in '
-                        'training (1 for float64, else not at all)'
-                    )
+    def completed(self, step: int, name: str, tree: dict[str, Any]) -> dict[str, Any]:
+        """A template, with what is stored in place of None. Raises UserError where types or shapes differ."""
+        try:
+            metadata = ocp.StandardCheckpointHandler().metadata(self.directory / str(step) / name)
+        except Exception:  # A damaged checkpoint; reading it tells more.
+            return tree
+        stored = getattr(metadata, 'tree', metadata)
+        tree = {
+            key: jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), stored.get(key)) if value is None else value
+            for key, value in tree.items()
+        }
+        kinds = [
+            {
+                jax.tree_util.keystr(path): (leaf.shape, np.dtype(leaf.dtype).name)
+                for path, leaf in jax.tree.flatten_with_path(tree, is_leaf=lambda leaf: hasattr(leaf, 'dtype'))[0]
+            }
+            for tree in (stored, tree)
+        ]
+        for path in set(kinds[0]) & set(kinds[1]):
+            (old_shape, old_type), (shape, new_type) = kinds[0][path], kinds[1][path]
+            if tuple(old_shape) != tuple(shape):
+                raise UserError(OTHER_VERSION.format(self.directory))
+            if old_type != new_type:
+                raise UserError(
+                    f'the checkpoint of step {step} in {self.directory} holds {old_type} values, and '
+                    f'this process computes in {new_type}; set the variable JAX_ENABLE_X64 as in '
+                    'training (1 for float64, else not at all)'
+                )
+        return tree
 
     def damaged(self, step: int, reason: str) -> UserError:
         older = [s for s in self.manager.all_steps() if s < step]

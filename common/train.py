@@ -38,7 +38,6 @@ class TrainState(NamedTuple):
         params, batch_stats: the trained parameters, and the running statistics.
         opt_state: optax's state.
         average: moving average of `params` and `batch_stats`, used by evaluation.
-        sums: since the last multiple of `log_every_steps`: `metrics` of the task, `grad_norm`, and `steps`.
     """
 
     step: jax.Array
@@ -46,7 +45,6 @@ class TrainState(NamedTuple):
     batch_stats: Any
     opt_state: Any
     average: dict[str, Any]
-    sums: Any
 
 
 class StopRequest:
@@ -110,6 +108,7 @@ class Trainer:
             )
         )
         self.dispatched: set[tuple[Any, int]] = set()
+        self.add = jax.jit(functools.partial(jax.tree.map, jnp.add))
 
     def init(self, other_run: str = '') -> tuple[TrainState, Any]:
         """The initial state and the task's constants, not yet placed on the devices.
@@ -127,25 +126,8 @@ class Trainer:
             batch_stats,
             self.optimizer.init(params),
             {'params': params, 'batch_stats': batch_stats},
-            None,
         )
-        return state._replace(sums=self.empty_sums(state, constants)), constants
-
-    def empty_sums(self, state: TrainState, constants):
-        """Zeros in the shape of the sums of one step."""
-        batch = self.feed(np.zeros(self.devices.count, np.int32))
-        keys = Keys(jax.random.key(0), 0)
-        one = functools.partial(self.task.loss, stage=self.stage(0))
-        _, (_, sums) = jax.eval_shape(
-            jax.vmap(one, in_axes=(None, None, None, 0, None), axis_name=AXIS),
-            state.params,
-            state.batch_stats,
-            constants,
-            batch,
-            keys,
-        )
-        sums = jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), sums)
-        return {'metrics': sums, 'grad_norm': jnp.zeros(()), 'steps': jnp.zeros((), jnp.int32)}
+        return state, constants
 
     def stage(self, step: int):
         """The task's stage of training at this step."""
@@ -156,7 +138,10 @@ class Trainer:
         return (self.stage(step), count) not in self.dispatched
 
     def __call__(self, state: TrainState, constants, step: int, count: int) -> tuple[TrainState, Any]:
-        """Dispatches `count` steps from `step` on; `state` is donated."""
+        """Dispatches `count` steps from `step` on; `state` is donated.
+
+        Returns the state, and sums over the steps: `metrics` of the task, `grad_norm`, and `steps`.
+        """
         self.dispatched.add((self.stage(step), count))
         index = np.stack(
             [
@@ -167,16 +152,15 @@ class Trainer:
         return self.compiled(self.stage(step))(state, constants, self.feed(index), self.root)
 
     def run_steps(self, state: TrainState, constants, batches, root, *, stage):
-        """As many steps as `batches` `[steps, B / devices, ...]` holds; returns the state and its sums."""
+        """As many steps as `batches` `[steps, B / devices, ...]` holds; returns the state and their sums."""
         one = functools.partial(self.run_step, constants=constants, root=root, stage=stage)
         if len(batches['index']) == 1:
-            state = one(state, jax.tree.map(lambda x: x[0], batches))
-        else:
-            state, _ = jax.lax.scan(lambda state, batch: (one(state, batch), None), state, batches)
-        return state, state.sums
+            return one(state, jax.tree.map(lambda x: x[0], batches))
+        state, sums = jax.lax.scan(one, state, batches)
+        return state, jax.tree.map(lambda x: jnp.sum(x, 0), sums)
 
-    def run_step(self, state: TrainState, batch, *, constants, root, stage) -> TrainState:
-        """One step of gradient descent on this device's share of the batch."""
+    def run_step(self, state: TrainState, batch, *, constants, root, stage) -> tuple[TrainState, Any]:
+        """One step of gradient descent on this device's share of the batch; returns the state and the step's sums."""
         loss = functools.partial(self.task.loss, stage=stage)
         (_, (batch_stats, sums)), grads = jax.value_and_grad(loss, has_aux=True)(
             state.params, state.batch_stats, constants, batch, Keys(root, state.step)
@@ -188,16 +172,13 @@ class Trainer:
         average = optimizer.update_average(
             state.average, {'params': params, 'batch_stats': batch_stats}, state.step, self.config.optimizer.ema_decay
         )
-        carry = state.step % self.config.log_every_steps != 0
-        before = state._replace(step=state.step + 1, sums=jax.tree.map(lambda x: x * carry, state.sums))
-        after = TrainState(
-            before.step, params, batch_stats, opt_state, average, jax.tree.map(jnp.add, before.sums, sums)
-        )
+        after = TrainState(state.step + 1, params, batch_stats, opt_state, average)
         if not self.config.optimizer.skip_nonfinite:
-            return after
+            return after, sums
         finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(sums)]))
-        before = before._replace(opt_state=optimizer.with_counts_of(opt_state, state.opt_state))
-        return jax.tree.map(functools.partial(jnp.where, finite), after, before)
+        before = state._replace(step=after.step, opt_state=optimizer.with_counts_of(opt_state, state.opt_state))
+        choose = functools.partial(jnp.where, finite)
+        return jax.tree.map(choose, after, before), jax.tree.map(lambda x: choose(x, jnp.zeros_like(x)), sums)
 
 
 class Plan:
@@ -247,8 +228,10 @@ class Run:
         resumes = self.checkpoints.latest_step() is not None
         state, constants = self.trainer.init('' if resumes else config.init_from)
         self.state, self.constants = devices.replicate(state), devices.replicate(constants)
+        self.sums: Any = None  # Of the steps since the last multiple of `log_every_steps`.
         if resumes:
-            self.state = from_items(self.checkpoints.restore(to_items(self.state)))
+            self.state, self.sums = from_items(self.checkpoints.restore(to_items(self.state, None)))
+            self.sums = devices.replicate(self.sums)
         self.step = int(self.state.step)
 
         self.writer = Writer(task, workdir, self.step)
@@ -303,8 +286,11 @@ class Run:
         self.progress.advance(count)
 
     def dispatch(self, count: int) -> tuple[int, Any]:
-        """Sends off the next steps; returns the step after them, and their sums."""
+        """Sends off the next steps; returns the step after them, and the sums until there."""
         self.state, sums = self.trainer(self.state, self.constants, self.step, count)
+        if self.step % self.config.log_every_steps:
+            sums = self.trainer.add(self.sums, sums)
+        self.sums = sums
         self.step += count
         return self.step, sums
 
@@ -370,8 +356,8 @@ class Run:
     def save(self) -> None:
         """Saves the state, unless it is not finite."""
         self.read()
-        self.checked(self.state.sums, self.step)
-        self.checkpoints.save(self.step, to_items(self.state))
+        self.checked(self.sums, self.step)
+        self.checkpoints.save(self.step, to_items(self.state, self.sums))
 
     def report(self, split: str, metrics: dict[str, float], average) -> None:
         """Writes metrics of the current step, and pictures by averaged variables."""
@@ -394,14 +380,17 @@ class Run:
         return results
 
 
-def to_items(state: TrainState) -> dict[str, Any]:
+def to_items(state: TrainState, sums) -> dict[str, Any]:
     """The two parts of a checkpoint: the average, which evaluation needs, and the rest."""
     rest = state._asdict()
-    return {'average': rest.pop('average'), 'training': rest}
+    return {'average': rest.pop('average'), 'training': rest | {'sums': sums}}
 
 
-def from_items(items: dict[str, Any]) -> TrainState:
-    return TrainState(**items['training'], average=items['average'])
+def from_items(items: dict[str, Any]) -> tuple[TrainState, Any]:
+    """The state and the sums."""
+    rest = dict(items['training'])
+    sums = rest.pop('sums')
+    return TrainState(**rest, average=items['average']), sums
 
 
 def parameter_table(params) -> str:

@@ -124,17 +124,18 @@ def leave_out_figures(patch):
 
 
 def train_steps(task, steps, *, devices=None, dispatch=1):
-    """Trains for `steps` steps; returns the trainer, the final state, and the summary of each dispatch."""
+    """Trains for `steps` steps; returns the trainer, the final state, and the summary after each dispatch."""
     from common import parallel, train
     from common.data import batches
 
     devices = parallel.Devices(devices)
     trainer = train.Trainer(task, batches.Feed(task.load('train'), devices), devices)
     state, constants = devices.replicate(trainer.init())
-    summaries = []
+    total, summaries = None, []
     for step in range(0, steps, dispatch):
         state, sums = trainer(state, constants, step, dispatch)
-        sums = jax.tree.map(np.asarray, sums)
+        total = trainer.add(total, sums) if step % task.config.log_every_steps else sums
+        sums = jax.tree.map(np.asarray, total)
         summaries.append(task.summarize(sums['metrics']) | {'grad_norm': float(sums['grad_norm'])})
     return trainer, state, summaries
 

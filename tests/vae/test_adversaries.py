@@ -16,7 +16,7 @@ RIGHT = jnp.ones(64, bool)
 
 
 def init(network, *arguments):
-    return network.init(jax.random.key(3), *arguments)['params']
+    return jax.jit(network.init)(jax.random.key(3), *arguments)['params']
 
 
 def norm(tree):

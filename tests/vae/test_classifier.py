@@ -55,8 +55,8 @@ def test_accuracy_is_the_share_of_correct_predictions(config):
     arrays = task.load('test')
     valid = np.arange(37) < 30
     batch = jax.tree.map(jnp.asarray, {**arrays, 'valid': valid, 'index': np.arange(37)})
-    sums = task.eval_step(variables, {}, batch, KEYS, None)
-    predictions = np.asarray(task.logits(variables, batch['image'] / 255.0)).argmax(-1)
+    sums = jax.jit(task.eval_step, static_argnums=4)(variables, {}, batch, KEYS, None)
+    predictions = np.asarray(jax.jit(task.logits)(variables, batch['image'] / 255.0)).argmax(-1)
     expected = np.mean(predictions[:30] == arrays['label'][:30])
     assert task.summarize(sums)['accuracy'] == pytest.approx(expected)
 
@@ -74,7 +74,7 @@ def test_label_smoothing_smooths_the_targets(config):
         images = (batch['image'] / 255.0 - 0.1307) / 0.3081
         return task.model(train=True).apply(variables, images, mutable=['batch_stats'])[0]
 
-    found, outputs = (jax.vmap(f, axis_name=AXIS)(batch)[0] for f in (loss, logits))
+    found, outputs = (jax.jit(jax.vmap(f, axis_name=AXIS))(batch)[0] for f in (loss, logits))
     targets = optax.smooth_labels(jax.nn.one_hot(batch['label'][0], 10), 0.3)
     assert float(found) == pytest.approx(float(optax.softmax_cross_entropy(outputs, targets).mean()), rel=1e-4)
 

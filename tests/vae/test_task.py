@@ -86,14 +86,14 @@ def batch_of(task, count=8):
 
 def loss_sums(task, initial, batch):
     """Metric sums of one training step's forward pass."""
-    variables, constants = initial
 
-    def loss(batch):
-        return task.loss(variables['params'], variables['batch_stats'], constants, batch, KEYS, None)
+    @jax.jit
+    def sums(initial, batch):
+        variables, constants = initial
+        return task.loss(variables['params'], variables['batch_stats'], constants, batch, KEYS, None)[1][1]
 
-    return jax.tree.map(
-        lambda x: float(x[0]), jax.jit(jax.vmap(loss, axis_name=AXIS))(jax.tree.map(lambda x: x[None], batch))[1][1]
-    )
+    mapped = jax.vmap(sums, (None, 0), axis_name=AXIS)(initial, jax.tree.map(lambda x: x[None], batch))
+    return jax.tree.map(lambda x: float(x[0]), mapped)
 
 
 def evaluated(task, variables, constants, batch):
@@ -215,8 +215,8 @@ def test_classifier_input_uses_its_own_standardization(config, monkeypatch):
         return task.model(train=True).apply(variables, images, labels, noise, mutable=['batch_stats'])[0][1][0]
 
     pixels = batch['image'] / 255.0
-    shown = jax.vmap(means, axis_name=AXIS)(standardize(pixels, config.data)[None])[0]
-    logits = reader.model(train=False).apply(constants['frozen'], (shown - 0.4) / 0.7)
+    shown = jax.jit(jax.vmap(means, axis_name=AXIS))(standardize(pixels, config.data)[None])[0]
+    logits = jax.jit(reader.model(train=False).apply)(constants['frozen'], (shown - 0.4) / 0.7)
     nll = -np.take_along_axis(np.asarray(jax.nn.log_softmax(logits)), np.asarray(batch['label'])[:, None], axis=1)
     assert sums['label_loss'] == pytest.approx(config.label_weight * nll.sum(), rel=1e-4)
     scale = np.exp(losses.floored(variables['params']['raw_log_scale']))

@@ -2,9 +2,7 @@
 
 import functools
 import io
-import json
 import os
-import subprocess
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +17,6 @@ from common.data.source import DataSet, Drawn, Fault, Source
 from common.errors import UserError
 from configs import classifier_folder
 from main import make_task
-from tests.helpers import ROOT, command_without_tensorflow
 from unet import data
 from vae import data as vae_data
 
@@ -192,22 +189,6 @@ def test_drawn_pets_are_the_drawings(pets):
     for mask, label in zip(masks, labels, strict=False):
         np.testing.assert_array_equal(images.resize_labels(mask, 16), label + np.uint8(1))
     assert len(labels) == 256
-
-
-def test_demo_trains_without_tensorflow(pets, tmp_path):
-    options = [
-        f'--config={ROOT}/configs/unet_mp_tr_ce.py:demo',
-        '--config.data.image_size=16',
-        '--config.model.width=2',
-        '--config.model.multipliers=(1,2)',
-        '--config.num_epochs=1',
-        '--config.batch_size=64',
-        '--config.eval_every_epochs=0',
-        f'--workdir={tmp_path}',
-    ]
-    result = subprocess.run(command_without_tensorflow(*options), cwd=ROOT, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    assert json.loads((tmp_path / 'results.json').read_text())['finished']
 
 
 def test_cache_follows_its_identity():

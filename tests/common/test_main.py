@@ -23,7 +23,7 @@ TINY = [
     '--config.data.image_size=16',
     '--config.model.width=2',
     '--config.model.multipliers=(1,2)',
-    '--config.num_epochs=8',
+    '--config.num_epochs=6',
     '--config.batch_size=32',
     '--config.log_every_steps=2',
     '--config.eval_every_epochs=0',
@@ -57,19 +57,19 @@ def stop(command, workdir, signum):
 
 def test_run_can_be_stopped_resumed_and_evaluated(pets, tmp_path, capsys):
     command = [*TINY, f'--workdir={tmp_path}']
-    assert 0 < stop(command, tmp_path, signal.SIGINT) < 128
+    assert 0 < stop(command, tmp_path, signal.SIGINT) < 96
 
     last = start(*command)
     printed, errors = last.communicate()
     assert last.returncode == 0, errors
     lines = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
-    assert [line['step'] for line in lines if line['split'] == 'train'] == [*range(2, 129, 2)]
+    assert [line['step'] for line in lines if line['split'] == 'train'] == [*range(2, 97, 2)]
     for line in filter(str.strip, errors.splitlines()):  # Nothing of TensorFlow's, nor of any other library's.
         assert re.search(r'^step \d+  test: loss \S+  pixel_accuracy \S+  mean_iou \S+$| images/s', line.strip()), line
 
     assert {path.name for path in (tmp_path / 'figures').iterdir()} == {'curves.png', 'predictions.png'}
     results = (tmp_path / 'results.json').read_text()
-    assert printed.startswith(results.strip()) and json.loads(results)['step'] == 128
+    assert printed.startswith(results.strip()) and json.loads(results)['step'] == 96
     (tmp_path / 'results.json').unlink()
     assert run_command(['--mode=eval', f'--workdir={tmp_path}']) == 0
     assert capsys.readouterr().out.startswith(results.strip())

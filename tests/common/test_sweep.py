@@ -136,6 +136,7 @@ def test_stopped_sweep_resumes(pets, no_figures, tmp_path, monkeypatch, capsys):
         '--config.batch_size=64',
         '--config.log_every_steps=2',
         '--config.eval_every_epochs=0',
+        '--config.optimizer.name=adamw',  # Muon takes longer to compile.
         f'--workdir={tmp_path}',
     ]
 

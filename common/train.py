@@ -22,7 +22,7 @@ from common.data import batches, cache
 from common.errors import Diverged, Interrupted, UserError, notice
 from common.evaluate import Evaluation, numbers
 from common.keys import Keys
-from common.parallel import AXIS, Devices, first_before_others, is_first, keep_compiled, largest, on_first, run_once
+from common.parallel import Devices, first_before_others, is_first, keep_compiled, largest, on_first, run_once
 from common.profile import Profile
 from common.progress import Progress
 from common.report import figures

@@ -228,7 +228,7 @@ class Run:
         resumes = self.checkpoints.latest_step() is not None
         state, constants = self.trainer.init('' if resumes else config.init_from)
         self.state, self.constants = devices.replicate(state), devices.replicate(constants)
-        self.sums: Any = None  # Of the steps since the last multiple of `log_every_steps`.
+        self.sums: Any = None  # Sums over the steps since the last multiple of `log_every_steps`.
         if resumes:
             self.state, self.sums = from_items(self.checkpoints.restore(to_items(self.state, None)))
             self.sums = devices.replicate(self.sums)

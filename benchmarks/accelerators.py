@@ -285,8 +285,8 @@ def size_of(shapes: str) -> int:
 
 def rows() -> list[Row]:
     """All rows, the most telling first: a compilation takes one to two minutes of two cores."""
-    found = [Row('v5e_1', 'unet_mp_tr', 'gradient', layers) for layers in ('ours', 'plain')]
-    found += [Row('v5e_1', 'unet_strconv_ups', 'gradient'), Row('v5e_2x2', 'unet_mp_tr', 'step')]
+    found = [Row('v5e_1', work, 'gradient', layers) for work in WORKS for layers in ('ours', 'plain')]
+    found += [Row('v5e_2x2', 'unet_mp_tr', 'step')]
     found += [Row('v5e_1', work, 'step') for work in WORKS]
     found += [Row('h100_1', 'unet_mp_tr', 'step'), Row('h100_8', 'unet_mp_tr', 'step')]
     found += [Row('v5e_1', 'unet_mp_tr', program) for program in ('steps', 'eval', 'predict')]

@@ -10,6 +10,8 @@ import pathlib
 import subprocess
 import sys
 
+from common.workdir import is_finished
+
 FOLDER = pathlib.Path('runs/swaps')
 HELD_OUT = ('--config.data.validation_examples=5000', '--config.eval_every_epochs=0')
 VAE = ('vae_cifar10', '--config.model.width=16', '--config.num_epochs=2', f'--config.judge_workdir={FOLDER / "judge"}')
@@ -28,6 +30,8 @@ RUNS = {
     ),
     'vae_robust': ROBUST,
     'vae_robust_discriminator': (*ROBUST, '--config.adversaries.swap=100.0'),
+    'vae_robust_coarse': (*ROBUST, '--config.coarse_weight=200.0'),
+    'vae_robust_coarse_discriminator': (*ROBUST, '--config.coarse_weight=200.0', '--config.adversaries.swap=100.0'),
     'vae_robust_latent': (*ROBUST, '--config.adversaries.latent=100.0'),
     'vae_robust_cycle': (*ROBUST, '--config.cycle_weight=0.3'),
     'noised': ('classifier_cifar10', '--config.model.width=16', '--config.num_epochs=5'),
@@ -45,6 +49,8 @@ def commands() -> list[list[str]]:
 
 def main() -> None:
     for command in commands():
+        if is_finished(pathlib.Path(command[-1].removeprefix('--workdir='))):
+            continue
         print('python main.py', *command, flush=True)
         if status := subprocess.run([sys.executable, 'main.py', *command]).returncode:
             sys.exit(status)

@@ -33,6 +33,7 @@ def get_config(variant: str = '') -> ConfigDict:
             'wrong_label_rate': 0.1,  # Share of training images that get one of the other labels.
             'label_weight': 100.0,  # Weight of the frozen classifier's NLL of the given label.
             'swap_weight': 100.0,  # Weight of the NLL of a second, always wrong label; 0 disables it.
+            'coarse_weight': 0.0,  # Weight of the squared difference of swap and original at 4x4 pixels.
             'cycle_weight': 0.0,  # Weight of the NLL of the original given the swap of its swap.
             'adversaries': {  # Weights of the VAE's losses against networks that are trained with it.
                 'latent': 0.0,  # One predicts the label from mu without its embedding.

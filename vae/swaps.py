@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 LAYOUT_SIDE = 8  # Pixels a side of the low-pass images that `layout` compares.
+COARSE_SIDE = 4  # Pixels a side of those that `coarse_difference` compares.
 
 
 def batch_sums(images: jax.Array, originals: jax.Array, labels: jax.Array, valid: jax.Array) -> dict[str, jax.Array]:
@@ -86,14 +87,23 @@ def pair_products(total: np.ndarray, squares: np.ndarray, count: np.ndarray) -> 
     return quotient(np.sum(np.square(total.reshape(len(count), -1)), axis=1) - squares, count * (count - 1))
 
 
+def reduced(images: jax.Array, side: int) -> jax.Array:
+    """Images `[..., H, W, C]` at `side` pixels a side."""
+    return jax.image.resize(images, (*images.shape[:-3], side, side, images.shape[-1]), 'linear')
+
+
+def coarse_difference(swaps: jax.Array, originals: jax.Array) -> jax.Array:
+    """The squared difference at 4x4 pixels, summed over pixels and channels: `[B, H, W, C]` to `[B]`."""
+    return jnp.sum(jnp.square(reduced(swaps - originals, COARSE_SIDE)), axis=(1, 2, 3))
+
+
 def layout(images: jax.Array) -> jax.Array:
     """Where an image is brighter or darker than on average: `[..., H, W, C]` to `[..., F]` of length 1.
 
     The image is reduced to 8x8 pixels, and the mean of each channel is taken off: its colours do not count, nor its
     contrast. An even image has zeros, up to rounding.
     """
-    shape = *images.shape[:-3], LAYOUT_SIDE, LAYOUT_SIDE, images.shape[-1]
-    small = jax.image.resize(images, shape, 'linear')
+    small = reduced(images, LAYOUT_SIDE)
     flat = (small - jnp.mean(small, axis=(-3, -2), keepdims=True)).reshape(*images.shape[:-3], -1)
     return flat / jnp.maximum(jnp.linalg.norm(flat, axis=-1, keepdims=True), 1e-3)  # Less than 8 bits show is even.
 

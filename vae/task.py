@@ -39,6 +39,7 @@ LOSSES = (
     'denial_loss',
     'discriminator_loss',
     'realism_loss',
+    'coarse_loss',
     'cycle_loss',
 )
 
@@ -70,11 +71,14 @@ class VAETask(data.LabelledTask):
         if model.latent < 1 or model.decoder_width < 0 or model.decoder_width == 1:
             raise UserError('the model needs latent >= 1, and decoder_width >= 2 or 0 for that of the encoder')
         augment.check_strengths('adversaries', self.config.adversaries)
-        for name in ('importance_samples', 'label_weight', 'swap_weight', 'cycle_weight'):
+        for name in ('importance_samples', 'label_weight', 'swap_weight', 'coarse_weight', 'cycle_weight'):
             if self.config[name] < 0:
                 raise UserError(f'{name} is {self.config[name]}; it must not be negative')
-        if (self.config.cycle_weight or self.config.adversaries.swap) and not self.config.swap_weight:
-            raise UserError('cycle_weight and adversaries.swap need the swaps of training; set swap_weight above 0')
+        needs_swaps = self.config.coarse_weight or self.config.cycle_weight or self.config.adversaries.swap
+        if needs_swaps and not self.config.swap_weight:
+            raise UserError(
+                'coarse_weight, cycle_weight and adversaries.swap need the swaps of training; set swap_weight above 0'
+            )
         if not 0 <= self.config.wrong_label_rate <= 1:
             raise UserError(f'wrong_label_rate is {self.config.wrong_label_rate}; choose it in [0, 1]')
 
@@ -144,7 +148,8 @@ class VAETask(data.LabelledTask):
         labels = {'given': self.given_labels(batch, keys)}
         if self.config.swap_weight:
             labels['swap'] = self.other_labels(batch, keys, 'swap')
-        images = standardize(self.flipped(batch, keys) / 255.0, self.config.data)
+        pixels = self.flipped(batch, keys) / 255.0
+        images = standardize(pixels, self.config.data)
         stacked = jnp.stack([*labels.values()])
         (posteriors, means, log_scale), updates = self.model(train=True).apply(
             {'params': params, 'batch_stats': batch_stats},
@@ -164,6 +169,8 @@ class VAETask(data.LabelledTask):
             terms['swap_loss'] = self.config.swap_weight * nll['swap']
         mu = posterior.mu - params['embed_mu']['embedding'][labels['given']]
         terms |= self.adversaries.terms(params, mu=mu, maps=maps, labels=labels, true=batch['label'])
+        if self.config.coarse_weight:
+            terms['coarse_loss'] = self.config.coarse_weight * swaps_lib.coarse_difference(means[-1], pixels)
         if self.config.cycle_weight:
             cycled = self.cycled({'params': params, 'batch_stats': batch_stats}, means[-1], batch, keys)
             terms['cycle_loss'] = -self.config.cycle_weight * self.log_likelihood(images, cycled, log_scale)

@@ -116,18 +116,19 @@ def test_classifier_without_attack_never_computes_one(monkeypatch):
 
 def test_means_add_their_losses_to_the_total_and_train(vae_runs):
     task = vae_task(vae_runs, 8)
-    weights = {'adversaries.latent': 3.0, 'adversaries.swap': 5.0, 'cycle_weight': 0.5}
+    weights = {'adversaries.latent': 3.0, 'adversaries.swap': 5.0, 'coarse_weight': 2.0, 'cycle_weight': 0.5}
     plain = train_steps(task, 1)[2][0]
     task.config.update_from_flattened_dict(weights)
     _, state, (line, after) = train_steps(task, 2)
-    losses = 'kl label_loss swap_loss adversary_loss denial_loss discriminator_loss realism_loss cycle_loss'.split()
+    losses = 'kl label_loss swap_loss adversary_loss denial_loss discriminator_loss realism_loss'.split()
+    losses += ['coarse_loss', 'cycle_loss']
     assert line['total'] == pytest.approx(sum(line[name] for name in losses) - line['reconstruction'], rel=1e-5)
     assert line['reconstruction'] == pytest.approx(plain['reconstruction'], rel=1e-6)
     assert {'latent_adversary', 'discriminator'} < set(state.params)
-    assert line['cycle_loss'] > 0 and after['adversary_loss'] != line['adversary_loss']
+    assert line['cycle_loss'] > 0 < line['coarse_loss'] and after['adversary_loss'] != line['adversary_loss']
 
 
-@pytest.mark.parametrize('name', ['cycle_weight', 'adversaries.swap'])
+@pytest.mark.parametrize('name', ['coarse_weight', 'cycle_weight', 'adversaries.swap'])
 def test_means_that_need_swaps_say_so(vae_runs, name):
     config = vae_task(vae_runs, 8).config
     config.update_from_flattened_dict({name: 1.0, 'swap_weight': 0.0})

@@ -153,3 +153,13 @@ def test_metrics_are_means_over_labels_beside_their_bounds():
     assert found['shared_change'] == pytest.approx(swaps.shared_change(sums).mean())
     assert found['shared_change/real'] == pytest.approx(swaps.shared_change_of_real(sums)[1:].mean())
     assert (found['kept'], found['kept/reconstruction']) == swaps.layout_kept(sums)
+
+
+def test_coarse_difference_is_blind_to_detail():
+    rng = np.random.default_rng(0)
+    original = rng.uniform(size=(2, 16, 16, 3)).astype(np.float32)
+    checks = (np.indices((16, 16)).sum(0) % 2 - 0.5)[None, :, :, None]
+    lighter = np.stack([original[0] + 0.5, original[1]])
+    np.testing.assert_allclose(swaps.coarse_difference(lighter, original), [0.25 * 4 * 4 * 3, 0], rtol=1e-4)
+    detail = swaps.coarse_difference(original + checks.astype(np.float32), original)
+    assert np.all(detail < 0.05 * 0.25 * 4 * 4 * 3)

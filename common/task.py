@@ -33,12 +33,27 @@ class Picture(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Task(abc.ABC):
-    """What is particular to one kind of model. Methods that are not abstract have defaults and are optional.
+    """What is particular to one kind of model. The abstract methods are enough to train and evaluate.
 
-    A batch is a dictionary of arrays whose first axis is the examples of one device, B: those that `load` returns,
-    `index` int32 `[B]` (the place of each example in its split) and, in evaluation, `valid` bool `[B]` (False for
-    examples that only fill up the last batch). Losses and metric sums are per device; the caller averages gradients
-    and adds sums over devices (the mapped axis is `common.parallel.AXIS`).
+    The others have defaults: `data_set`, `contents`, `meaning` and `tiles` serve `--mode=data`; `report` and `compare`
+    serve `--mode=report`; `predict`, `present` and `colors` serve `--mode=predict`, `export` and `serve`.
+
+    **Order of calls.** At the start: `open_values`, `load` of each split, `init`, `constants`. At each step: `loss`.
+    Every `log_every_steps` steps: `summarize`. Every `eval_every_epochs` epochs: `eval_step` on the validation split
+    (the test split where none is held out), `summarize`, `figures`. At the end: the same on the training and test
+    splits. All but `loss` are given the moving average of the parameters.
+
+    **Batches.** A batch is a dictionary of arrays `[B, ...]`, where B is the number of examples on one device. It holds
+    what `load` returned, unchanged: `loss` augments and standardises, `eval_step` only standardises. It also holds
+    `index` int32 `[B]`, the place of each example in its split, and in evaluation `valid` bool `[B]`, False for
+    examples that only fill up the last batch.
+
+    **Devices.** Losses and sums are per device. The caller takes the mean of the gradients and adds the sums over
+    devices (the mapped axis is `common.parallel.AXIS`). This is right if the loss is a mean of one value per example.
+
+    **Random numbers.** `keys.per_example(name, batch['index'])` gives each example a key that depends on seed, name,
+    step and index, but not on how the batch is split. `keys.stream(name)` is the same on all devices: draw no noise for
+    a batch from it.
 
     Attributes:
         config: the complete configuration. `__post_init__` raises UserError for values that do not fit.
@@ -47,8 +62,8 @@ class Task(abc.ABC):
         curves: the metrics to plot.
         figure_examples: how many test examples `figures` and `compare` are given.
         takes_labels: whether `predict` takes a label for each image.
-        per_example: names of results of `eval_step` that have one row per example, `[B, ...]`, or trees of such arrays.
-            They are not summed; `summarize` gets the rows of all examples, in the order of the split.
+        per_example: names of results of `eval_step` that are kept for each example, arrays `[B, ...]` or trees of
+            them. They are not summed; `summarize` gets those of all examples, in the order of the split.
     """
 
     config: ConfigDict
@@ -64,25 +79,45 @@ class Task(abc.ABC):
     def defaults(cls) -> ConfigDict:
         """A configuration with every key that the task and `common` read.
 
-        A stored configuration that lacks a key gets its value from here.
+        Every configuration is checked against it: an unknown key and a value of another type are refused, and a missing
+        key gets the value from here. So the default of a new key must give what the code did before.
         """
 
     # Data and initial values.
 
     @abc.abstractmethod
     def load(self, split: str) -> dict[str, np.ndarray]:
-        """All examples of 'train', 'validation' or 'test', stacked along the first axis: images as uint8."""
+        """All examples of 'train', 'validation' or 'test', stacked along the first axis: images as uint8.
+
+        Names and types of other arrays are the task's, and may differ between splits.
+        """
 
     @abc.abstractmethod
     def init(self, key: jax.Array) -> Variables:
-        """The initial variables: `params`, which the optimizer trains, and `batch_stats`."""
+        """The initial variables: `params`, which the optimizer trains, and `batch_stats`, which may be missing."""
+
+    def open_values(self) -> dict[str, Any]:
+        """Values that the configuration leaves to the data, such as empty `data.classes`, by dotted name.
+
+        Asked at each start of training. Raises UserError where the data do not tell.
+        """
+        return {}
+
+    def constants(self) -> Arrays:
+        """Arrays that `loss` and `eval_step` read and nothing changes, such as frozen classifiers."""
+        return {}
+
+    # The page about the data (common/report/dataset.py).
 
     def data_set(self) -> DataSet:
-        """The data set as it is stored, for the page about it (common/report/dataset.py)."""
+        """The data set as it is stored."""
         raise UserError(f'{self.title} has no page about its data')
 
     def contents(self, example: Arrays) -> Counter[str]:
-        """Of one stored example: the pixels of each value of its mask, or 1 of its label. Raises Fault."""
+        """Of one stored example: how many pixels of its mask have each value, or 1 for its label.
+
+        Raises `common.data.source.Fault` for an example that is wrong.
+        """
         return Counter()
 
     def meaning(self) -> dict[str, str]:
@@ -91,17 +126,6 @@ class Task(abc.ABC):
 
     def tiles(self, example: Arrays) -> dict[str, np.ndarray]:
         """Pictures uint8 `[H, W, 3]` of one stored example, by title. Raises Fault."""
-        return {}
-
-    def open_values(self) -> dict[str, Any]:
-        """Values that the configuration leaves to the data (`common.config.is_open`), by dotted name.
-
-        Asked once, before training begins. Raises UserError where the data do not tell.
-        """
-        return {}
-
-    def constants(self) -> Arrays:
-        """Arrays that `loss` and `eval_step` read and nothing changes, such as frozen classifiers."""
         return {}
 
     # Training.
@@ -117,18 +141,18 @@ class Task(abc.ABC):
         """The loss of a training batch.
 
         Returns:
-            The scalar to minimise (a mean over examples), and a pair: the new `batch_stats`, equal on all devices
-            (batch normalisation takes `axis_name=AXIS`), and metric sums, a dictionary of arrays for `summarize`. The
-            loop adds these up on the device over `log_every_steps` steps: integers must not overflow, and a value
-            that is not finite ends the run.
+            The scalar to minimise, a mean of one value per example, and a pair: the new `batch_stats`, equal on all
+            devices (batch normalisation takes `axis_name=AXIS`; `{}` without any), and metric sums, a dictionary of
+            arrays for `summarize`. The loop adds these up on the device over `log_every_steps` steps: integers must not
+            overflow, and a value that is not finite ends the run.
         """
 
     # Evaluation.
 
     def measures(self, split: str) -> Hashable:
-        """The argument `measures` of `eval_step` on a split, if it measures more on some splits than on others.
+        """The argument `measures` of `eval_step` on a split: a task may measure less on some splits.
 
-        The step is compiled once for each value.
+        The VAE, for example, measures no swaps on 'train'. The step is compiled once for each value.
         """
         return None
 
@@ -141,10 +165,13 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def summarize(self, sums: Arrays) -> dict[str, float]:
-        """Metrics, as Python floats, from the sums of `loss` or of `eval_step`; one of them is named 'loss'."""
+        """Metrics, as Python floats, from the sums of `loss` or of `eval_step`; one of them is named 'loss'.
+
+        The sums are NumPy arrays, those of `eval_step` in float64. Among them are the rows that `per_example` names.
+        """
 
     def figures(self, variables: Variables, examples: Arrays, keys: Keys) -> dict[str, np.ndarray]:
-        """Pictures of `figure_examples` test examples, by name: uint8 `[height, width, 3]`."""
+        """Pictures of `figure_examples` test examples, which are NumPy arrays: uint8 `[height, width, 3]`, by name."""
         return {}
 
     # Reports. `rows` are entries of common/report/runs.py, all of this task and measured on the same examples.
@@ -161,7 +188,7 @@ class Task(abc.ABC):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names of the classes, in the order of their numbers."""
+        """The names of the classes, in the order of their numbers; empty where `data.classes` is `()`."""
         return tuple(self.config.data.classes)
 
     @property

@@ -10,8 +10,6 @@ import pathlib
 import subprocess
 import sys
 
-from common.workdir import is_finished
-
 FOLDER = pathlib.Path('runs/swaps')
 HELD_OUT = ('--config.data.validation_examples=5000', '--config.eval_every_epochs=0')
 VAE = ('vae_cifar10', '--config.model.width=16', '--config.num_epochs=2', f'--config.judge_workdir={FOLDER / "judge"}')
@@ -49,8 +47,6 @@ def commands() -> list[list[str]]:
 
 def main() -> None:
     for command in commands():
-        if is_finished(pathlib.Path(command[-1].removeprefix('--workdir='))):
-            continue
         print('python main.py', *command, flush=True)
         if status := subprocess.run([sys.executable, 'main.py', *command]).returncode:
             sys.exit(status)

@@ -79,8 +79,8 @@ class Checkpoints:
         """Reads the named trees of the latest checkpoint.
 
         Args:
-            items: for each name, a tree of arrays or of `jax.ShapeDtypeStruct` with a sharding, as a template; in
-                place of None, what is stored there is returned as NumPy arrays.
+            items: for each name a template, a dictionary of trees of arrays or of `jax.ShapeDtypeStruct` with a
+                sharding. None in place of a tree stands for what is stored, which is returned as NumPy arrays.
         Raises:
             UserError: there is none, or it is damaged. An older checkpoint is never used silently.
         """
@@ -91,8 +91,8 @@ class Checkpoints:
                 'python main.py --config=<config file> --workdir=<this work directory>'
             )
         self.check_whole(step, items)
-        items = {name: self.completed(step, name, tree) for name, tree in items.items()}
         try:
+            items = {name: self.checked_template(step, name, tree) for name, tree in items.items()}
             stored = self.manager.restore(
                 step,
                 args=ocp.args.Composite(
@@ -101,7 +101,7 @@ class Checkpoints:
                 ),
             )
             found = checksums({name: stored[name] for name in items})
-        except (MemoryError, jax.errors.JaxRuntimeError):
+        except (MemoryError, jax.errors.JaxRuntimeError, UserError):
             raise
         except PermissionError as error:
             raise UserError(f'{error.filename} may not be read; ask its owner') from error
@@ -123,12 +123,9 @@ class Checkpoints:
                 f'with --config.init_from={self.directory.parent} and another --workdir'
             )
 
-    def completed(self, step: int, name: str, tree: dict[str, Any]) -> dict[str, Any]:
+    def checked_template(self, step: int, name: str, tree: dict[str, Any]) -> dict[str, Any]:
         """A template, with what is stored in place of None. Raises UserError where types or shapes differ."""
-        try:
-            metadata = ocp.StandardCheckpointHandler().metadata(self.directory / str(step) / name)
-        except Exception:  # A damaged checkpoint; reading it tells more.
-            return tree
+        metadata = ocp.StandardCheckpointHandler().metadata(self.directory / str(step) / name)
         stored = getattr(metadata, 'tree', metadata)
         tree = {
             key: jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), stored.get(key)) if value is None else value

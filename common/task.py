@@ -40,8 +40,9 @@ class Task(abc.ABC):
 
     **Order of calls.** At the start: `open_values`, `load` of each split, `init`, `constants`. At each step: `loss`.
     Every `log_every_steps` steps: `summarize`. Every `eval_every_epochs` epochs: `eval_step` on the validation split
-    (the test split where none is held out), `summarize`, `figures`. At the end: the same on the training and test
-    splits. All but `loss` are given the moving average of the parameters.
+    (the test split where none is held out), `summarize`, `figures`. At the end: `eval_step` on the validation, training
+    and test splits, `summarize`, `figures`. Only the first process calls `figures`. `eval_step`, `figures` and
+    `predict` are given the moving average of the variables.
 
     **Batches.** A batch is a dictionary of arrays `[B, ...]`, where B is the number of examples on one device. It holds
     what `load` returned, unchanged: `loss` augments and standardises, `eval_step` only standardises. It also holds

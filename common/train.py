@@ -151,8 +151,19 @@ class Trainer:
         )
         return self.compiled(self.stage(step))(state, constants, self.feed(index), self.root)
 
+    def total(self, before, sums, step: int):
+        """The sums since the last multiple of `log_every_steps`: those before `step`, and `sums` of the steps from it.
+
+        Raises UserError where `before` comes from a checkpoint and has other metrics.
+        """
+        if step % self.config.log_every_steps == 0:
+            return sums
+        if jax.tree.map(jnp.shape, before) != jax.tree.map(jnp.shape, sums):
+            raise UserError('the checkpoint holds sums of other metrics; resume with the version that wrote it')
+        return self.add(before, sums)
+
     def run_steps(self, state: TrainState, constants, batches, root, *, stage):
-        """As many steps as `batches` `[steps, B / devices, ...]` holds; returns the state and their sums."""
+        """As many steps as `batches` `[steps, B / devices, ...]` holds; returns the state and the sums over them."""
         one = functools.partial(self.run_step, constants=constants, root=root, stage=stage)
         if len(batches['index']) == 1:
             return one(state, jax.tree.map(lambda x: x[0], batches))
@@ -231,7 +242,6 @@ class Run:
         self.sums: Any = None  # Sums over the steps since the last multiple of `log_every_steps`.
         if resumes:
             self.state, self.sums = from_items(self.checkpoints.restore(to_items(self.state, None)))
-            self.sums = devices.replicate(self.sums)
         self.step = int(self.state.step)
 
         self.writer = Writer(task, workdir, self.step)
@@ -276,7 +286,7 @@ class Run:
             self.read()
             with self.progress.untimed(count):
                 self.unread = self.dispatch(count)
-                jax.block_until_ready(self.unread)
+                jax.block_until_ready((self.unread, self.trainer.add(self.sums, self.sums)))  # Compiles that too.
             return
         with self.profile.step(self.step):
             sent = self.dispatch(count)
@@ -286,13 +296,11 @@ class Run:
         self.progress.advance(count)
 
     def dispatch(self, count: int) -> tuple[int, Any]:
-        """Sends off the next steps; returns the step after them, and the sums until there."""
+        """Sends off the next steps; returns the step after them, and the sums since the last logged step."""
         self.state, sums = self.trainer(self.state, self.constants, self.step, count)
-        if self.step % self.config.log_every_steps:
-            sums = self.trainer.add(self.sums, sums)
-        self.sums = sums
+        self.sums = self.trainer.total(self.sums, sums, self.step)
         self.step += count
-        return self.step, sums
+        return self.step, self.sums
 
     def visit(self) -> None:
         """Logs, saves and evaluates if that is due after the current step."""

@@ -134,7 +134,7 @@ def train_steps(task, steps, *, devices=None, dispatch=1):
     total, summaries = None, []
     for step in range(0, steps, dispatch):
         state, sums = trainer(state, constants, step, dispatch)
-        total = trainer.add(total, sums) if step % task.config.log_every_steps else sums
+        total = trainer.total(total, sums, step)
         sums = jax.tree.map(np.asarray, total)
         summaries.append(task.summarize(sums['metrics']) | {'grad_norm': float(sums['grad_norm'])})
     return trainer, state, summaries

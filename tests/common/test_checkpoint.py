@@ -38,6 +38,11 @@ def restore(workdir, items):
         return checkpoints.restore(jax.tree.map(jnp.zeros_like, items))
 
 
+def unknown_part(items):
+    """The items, as a template that leaves a part of `training` to what is stored."""
+    return items | {'training': items['training'] | {'nested': None}}
+
+
 def assert_equal(tree, expected):
     assert jax.tree.structure(tree) == jax.tree.structure(expected)
     jax.tree.map(np.testing.assert_array_equal, tree, expected)
@@ -106,8 +111,14 @@ def test_missing_checkpoint_is_reported_with_advice(tmp_path, items):
         restore(tmp_path, items)
 
 
+def test_unknown_part_is_restored_as_it_was_stored(tmp_path, items):
+    save(tmp_path, items, 7)
+    assert_equal(restore(tmp_path, unknown_part(items)), items)
+
+
 @orbax_leaves_work_behind
 @pytest.mark.parametrize('damage', ['flip', 'truncate'])
+@pytest.mark.parametrize('template', [dict, unknown_part])
 @pytest.mark.parametrize(
     'steps, remedy',
     [
@@ -115,14 +126,14 @@ def test_missing_checkpoint_is_reported_with_advice(tmp_path, items):
         ((3, 7), 'remove .*checkpoints/7 to go on from step 3'),
     ],
 )
-def test_damage_is_detected_with_advice(tmp_path, items, damage, steps, remedy):
+def test_damage_is_detected_with_advice(tmp_path, items, damage, template, steps, remedy):
     save(tmp_path, items, *steps)
     largest = max((tmp_path / 'checkpoints' / '7').rglob('*'), key=lambda path: path.stat().st_size)
     content = bytearray(largest.read_bytes())
     content[len(content) // 2] ^= 4
     largest.write_bytes(content if damage == 'flip' else content[: len(content) // 2])
     with pytest.raises(UserError, match=f'checkpoint of step 7 is damaged.*{remedy}') as caught:
-        restore(tmp_path, items)
+        restore(tmp_path, template(items))
     assert '\n' not in str(caught.value)
 
 

@@ -16,12 +16,14 @@ from common.evaluate import numbers
 from common.writers import read_metrics
 from tests.helpers import ROOT, command_without_tensorflow, metric_lines, run_command
 
+EPOCH = 32  # Steps.
 EVALUATED = 64  # The step at the end of the second epoch.
+LOGGED = 5
 PATIENCE = 300  # Seconds; processes that share two cores are slow.
 SMALL = [
     f'--config={ROOT}/configs/unet_mp_tr_ce.py:demo',
     '--config.num_epochs=4',
-    '--config.log_every_steps=4',
+    f'--config.log_every_steps={LOGGED}',
     '--config.data.image_size=16',
     '--config.model.width=4',
     '--config.model.multipliers=(1,1)',
@@ -63,41 +65,51 @@ def wait_for(condition, started):
         time.sleep(0.05)
 
 
-def test_run_of_two_processes_survives_a_signal_and_a_kill(pets, no_figures, tmp_path):
-    """One of two processes gets SIGTERM, one of the next two gets kill -9, and a single one finishes the run.
+def test_run_of_two_processes_survives_a_kill_and_a_signal(pets, no_figures, tmp_path):
+    """One of two processes gets kill -9, one of the next two gets SIGTERM, and a single one finishes the run.
 
-    Two processes train and evaluate as one does, here this process with four devices.
+    Two processes train and evaluate as one does, here this process with four devices. Checkpoints and the signal lie
+    between two logged steps.
     """
     alone, workdir = tmp_path / 'alone', tmp_path / 'together'
     assert jax.device_count() == 4 and run_command([*SMALL, f'--workdir={alone}']) == 0
     results, expected = json.loads((alone / 'results.json').read_text()), metric_lines(alone)
-    pair = start(workdir, 2, 2)
-    wait_for(lambda: read_metrics(workdir), pair)
-    pair[1].send_signal(signal.SIGTERM)
-    codes, texts = finish(pair)
-    assert codes == [143, 143] and all('SIGTERM; the state is saved' in text for text in texts), texts
-    stopped_at = max(line['step'] for line in read_metrics(workdir))
-    assert stopped_at < EVALUATED
+    assert EPOCH % LOGGED and EVALUATED % LOGGED
+
+    def last_step():
+        return max((line['step'] for line in read_metrics(workdir)), default=0)
 
     pair = start(workdir, 2, 2)
-    wait_for(lambda: max(line['step'] for line in read_metrics(workdir)) > EVALUATED, pair)
+    wait_for(lambda: last_step() > EPOCH, pair)
     pair[1].kill()
     codes, texts = finish(pair)
     assert codes[0] not in (0, 2), texts
     # Either the failed collective or JAX's heartbeat reports it first.
     assert 'another process of this run has gone' in texts[0] or 'another task died' in texts[0], texts
-    assert EVALUATED < max(line['step'] for line in read_metrics(workdir)) < results['step']
+    assert last_step() < EVALUATED
 
-    codes, texts = finish(start(workdir, 1, 4))
-    assert codes == [0], texts
+    pair = start(workdir, 2, 2)
+    wait_for(lambda: last_step() > EVALUATED, pair)
+    pair[1].send_signal(signal.SIGTERM)
+    codes, texts = finish(pair)
+    assert codes == [143, 143] and all('SIGTERM; the state is saved' in text for text in texts), texts
+    assert last_step() < results['step']
+    assert (EVALUATED, 'test') in [(line['step'], line['split']) for line in read_metrics(workdir)]
+
+    assert run_command([*SMALL, f'--workdir={workdir}']) == 0
     lines = metric_lines(workdir)
     assert [(line['step'], line['split']) for line in lines] == [(line['step'], line['split']) for line in expected]
     for found, line in zip(lines, expected, strict=True):  # Training enlarges rounding.
         room = 1e-3 if line['step'] <= EVALUATED else 0.02
         assert numbers(found) == pytest.approx(numbers(line), rel=room, abs=room), line['step']
-    assert numbers(json.loads((workdir / 'results.json').read_text())) == pytest.approx(
-        numbers(results), rel=0.02, abs=0.02
-    )
+
+    path = workdir / 'results.json'
+    of_one = json.loads(path.read_text())
+    assert numbers(of_one) == pytest.approx(numbers(results), rel=0.02, abs=0.02)
+    path.unlink()
+    codes, texts = finish(start(workdir, 2, 2, '--mode=eval'))
+    assert codes == [0, 0] and (workdir / 'figures' / 'predictions.png').exists(), texts
+    assert numbers(json.loads(path.read_text())) == pytest.approx(numbers(of_one), rel=1e-5)
 
 
 def test_failed_join_is_reported_in_one_line(tmp_path):

@@ -7,11 +7,12 @@ import pytest
 
 from common import evaluate
 from common.data import source
+from common.data.images import standardize
 from common.errors import UserError
-from common.parallel import Devices
+from common.parallel import AXIS, Devices
 from configs import classifier_mnist, vae_mnist
 from tests.helpers import initial_of, train_steps
-from tests.vae.test_task import KEYS, draw_digits, shrunk, wilder
+from tests.vae.test_task import KEYS, batch_of, draw_digits, loss_sums, shrunk, wilder
 from vae import attack, manifold, swaps
 from vae.classifier import ClassifierTask
 from vae.losses import label_nll
@@ -126,6 +127,23 @@ def test_means_add_their_losses_to_the_total_and_train(vae_runs):
     assert line['reconstruction'] == pytest.approx(plain['reconstruction'], rel=1e-6)
     assert {'latent_adversary', 'discriminator'} < set(state.params)
     assert line['cycle_loss'] > 0 < line['coarse_loss'] and after['adversary_loss'] != line['adversary_loss']
+
+
+def test_swaps_are_compared_coarsely_with_their_mirrored_originals(vae_runs):
+    task = vae_task(vae_runs, 8)
+    task.config.update_from_flattened_dict({'coarse_weight': 2.0, 'augment.flip': True})
+    initial, batch = initial_of(task), batch_of(task)
+    pixels = task.flipped(batch, KEYS) / 255
+    labels = jnp.stack([task.given_labels(batch, KEYS), task.other_labels(batch, KEYS, 'swap')])
+
+    def decoded(images):
+        network, noise = task.model(train=True), task.noise(batch, KEYS)
+        return network.apply(initial[0], images, labels, noise, mutable=['batch_stats'])[0][1][1]
+
+    swapped = jax.jit(jax.vmap(decoded, axis_name=AXIS))(standardize(pixels, task.config.data)[None])[0]
+    expected = 2 * swaps.coarse_difference(swapped, pixels).sum()
+    assert loss_sums(task, initial, batch)['coarse_loss'] == pytest.approx(float(expected), rel=1e-4)
+    assert np.any(pixels != batch['image'] / 255)
 
 
 @pytest.mark.parametrize('name', ['coarse_weight', 'cycle_weight', 'adversaries.swap'])

@@ -198,7 +198,8 @@ def save_config(task: Task, workdir: pathlib.Path) -> None:
 
 def copies(config: ConfigDict, workdir: pathlib.Path) -> dict[str, pathlib.Path]:
     """Where the copies live, by the keys that name the runs."""
-    return {key: workdir / key.removesuffix('_workdir') for key in config if key.endswith('_workdir')}
+    named = (key for key in config if key.endswith('_workdir') and config[key])
+    return {key: workdir / key.removesuffix('_workdir') for key in named}
 
 
 def use_local_copies(config: ConfigDict, workdir: pathlib.Path) -> ConfigDict:

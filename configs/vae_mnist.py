@@ -46,6 +46,7 @@ def get_config(variant: str = '') -> ConfigDict:
                 'best': '',  # The metric by which the best state is kept, e.g. '-loss'; '' keeps the last.
             },
             'classifier_workdir': f'runs/classifier_mnist{suffix}',
+            'second_workdir': '',  # Another frozen classifier; of the NLLs of the two, the larger counts.
             'judge_workdir': f'runs/judge_mnist{suffix}',
             'eval_every_epochs': 3,
             'log_every_steps': 100,

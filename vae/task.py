@@ -31,7 +31,11 @@ from vae.losses import gaussian_log_likelihood, kl_divergence, label_nll
 from vae.model import ConditionalVAE, build
 from vae.networks import DECODERS
 
-CLASSIFIERS = {'frozen': 'classifier_workdir', 'judge': 'judge_workdir'}  # Name in metrics and constants: config key.
+CLASSIFIERS = {  # Name in metrics and constants: config key.
+    'frozen': 'classifier_workdir',
+    'second': 'second_workdir',
+    'judge': 'judge_workdir',
+}
 LOSSES = (
     'label_loss',
     'swap_loss',
@@ -49,7 +53,8 @@ class VAETask(data.LabelledTask):
     """Batches hold `image` uint8 `[B, S, S, C]` and `label` int32 `[B]`, the true one.
 
     Those of the validation and test splits also hold `partner`: another image, for styles that agree by chance. The
-    constants are the variables of the `frozen` classifier and of the `judge`, which run in evaluation mode.
+    constants are the variables of the `frozen` classifier, of a `second` one where the configuration names one, and of
+    the `judge`. They run in evaluation mode.
     """
 
     title = 'Label-conditioned VAE'
@@ -79,18 +84,23 @@ class VAETask(data.LabelledTask):
             raise UserError(
                 'coarse_weight, cycle_weight and adversaries.swap need the swaps of training; set swap_weight above 0'
             )
+        for key in ('classifier_workdir', 'judge_workdir'):
+            if not self.config[key]:
+                raise UserError(f"{key} is '', where no trained run is; name the folder of one")
         if not 0 <= self.config.wrong_label_rate <= 1:
             raise UserError(f'wrong_label_rate is {self.config.wrong_label_rate}; choose it in [0, 1]')
 
     @functools.cached_property
     def classifiers(self) -> dict[str, ClassifierTask]:
-        """The tasks of the frozen classifier and of the judge. Raises UserError where they do not fit."""
-        tasks = {name: classifier_task(self.config, key) for name, key in CLASSIFIERS.items()}
-        if not differences(*(task.config for task in tasks.values())):
-            raise UserError(
-                'judge_workdir: the judge is the same run as the frozen classifier; name one of another '
-                'architecture or seed'
-            )
+        """The tasks of the frozen classifiers and of the judge. Raises UserError where they do not fit."""
+        named = {name: key for name, key in CLASSIFIERS.items() if name != 'second' or self.config[key]}
+        tasks = {name: classifier_task(self.config, key) for name, key in named.items()}
+        for name, key in named.items():
+            if name != 'judge' and not differences(tasks[name].config, tasks['judge'].config):
+                raise UserError(
+                    f'judge_workdir: the judge is the same run as that of {key}; name one of another '
+                    'architecture or seed'
+                )
         return tasks
 
     @property
@@ -119,7 +129,7 @@ class VAETask(data.LabelledTask):
         return jnp.zeros(jax.eval_shape(frozen.logits_and_maps, variables, images)[1].shape)
 
     def constants(self) -> dict[str, Any]:
-        """The variables of the frozen classifier and of the judge."""
+        """The variables of the frozen classifiers and of the judge."""
         restored = {
             name: restore(task, pathlib.Path(self.config[CLASSIFIERS[name]]), Devices())[0]
             for name, task in self.classifiers.items()
@@ -179,14 +189,25 @@ class VAETask(data.LabelledTask):
         return jnp.mean(total), (updates['batch_stats'], sums | {'examples': jnp.int32(len(total))})
 
     def shown_nll(self, constants, images, labels, batch, keys: Keys) -> tuple[jax.Array, jax.Array]:
-        """The frozen classifier's NLL `[K, B]` of labels `[K, B]` for images `[K, B, S, S, C]`, shown transformed.
+        """NLLs `[K, B]` of labels `[K, B]` by `frozen_nll`, for images `[K, B, S, S, C]`, shown transformed.
 
-        Also its feature maps of them, `[K, B, h, w, F]`.
+        Also the first classifier's feature maps of them, `[K, B, h, w, F]`.
         """
         shown = self.transformed(images, batch, keys).reshape(-1, *images.shape[2:])
-        logits, maps = self.classifiers['frozen'].logits_and_maps(constants['frozen'], shown)
-        nll = label_nll(logits=logits, labels=labels.reshape(-1))
+        nll, maps = self.frozen_nll(constants, shown, labels.reshape(-1))
         return nll.reshape(labels.shape), maps.reshape(*labels.shape, *maps.shape[1:])
+
+    def frozen_nll(self, constants, images, labels) -> tuple[jax.Array, jax.Array]:
+        """The frozen classifier's NLL `[N]` of labels `[N]` for images `[N, S, S, C]`; of two classifiers, the larger.
+
+        Also the first one's feature maps, `[N, h, w, F]`.
+        """
+        logits, maps = self.classifiers['frozen'].logits_and_maps(constants['frozen'], images)
+        nll = label_nll(logits=logits, labels=labels)
+        if 'second' in self.classifiers:
+            logits = self.classifiers['second'].logits(constants['second'], images)
+            nll = jnp.maximum(nll, label_nll(logits=logits, labels=labels))
+        return nll, maps
 
     def cycled(self, variables, swaps, batch, keys: Keys) -> jax.Array:
         """Swaps `[B, S, S, C]` in `[0, 1]`, encoded and decoded under the true labels; statistics are not kept."""
@@ -255,8 +276,7 @@ class VAETask(data.LabelledTask):
         log_scale = apply(method='likelihood_log_scale')
         mean = apply(posterior.sample(self.noise(batch, keys)), method='decode')
         terms = self.elbo_terms(images, posterior, mean, log_scale)
-        logits = self.classifiers['frozen'].logits(constants['frozen'], mean)
-        terms['label_loss'] = self.config.label_weight * label_nll(logits=logits, labels=batch['label'])
+        terms['label_loss'] = self.config.label_weight * self.frozen_nll(constants, mean, batch['label'])[0]
         terms['total'] = objective(terms)
         terms['mse'] = jnp.mean(jnp.square(mean - pixels), axis=(1, 2, 3))
         if self.config.importance_samples and measures == 'all':
@@ -295,7 +315,7 @@ class VAETask(data.LabelledTask):
         return self.all_labels(variables, features)
 
     def swap_sums(self, variables, constants, features, batch) -> dict[str, Any]:
-        """Sums over all labels of each image: what the two classifiers predict, and how much style is kept."""
+        """Sums over all labels of each image: what the classifiers predict, and how much style is kept."""
         images = self.all_labels(variables, features)
         given, true = self.label_column, batch['label'][None, :]
         valid = batch['valid'][None, :]
@@ -353,7 +373,7 @@ class VAETask(data.LabelledTask):
             'bits_per_dim': (nats + float(np.log(255))) / float(np.log(2)),
         }
         swaps = sums['swaps'].sum()
-        for name in CLASSIFIERS:
+        for name in (name for name in CLASSIFIERS if f'given/{name}' in sums):
             metrics |= {
                 f'right_label_accuracy/{name}': float(sums[f'right/{name}'] / sums['examples']),
                 f'swap_accuracy/{name}': float(sums[f'given/{name}'].sum() / swaps),

@@ -66,9 +66,10 @@ def test_classifier_for_other_images_is_refused(config, key, value, message):
         _ = VAETask(config).classifiers
 
 
-def test_judge_equal_to_the_frozen_classifier_is_refused(config, vae_runs):
-    config.judge_workdir = str(vae_runs / 'classifier')
-    with pytest.raises(UserError, match='the judge is the same run as the frozen classifier'):
+@pytest.mark.parametrize('key, name', [('classifier_workdir', 'classifier'), ('second_workdir', 'judge')])
+def test_judge_equal_to_a_frozen_classifier_is_refused(config, vae_runs, key, name):
+    config.update({'judge_workdir': str(vae_runs / name), key: str(vae_runs / name)})
+    with pytest.raises(UserError, match=f'the judge is the same run as that of {key}'):
         _ = VAETask(config).classifiers
 
 

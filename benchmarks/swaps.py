@@ -34,11 +34,12 @@ RUNS = {
     'vae_robust_cycle': (*ROBUST, '--config.cycle_weight=0.3'),
     'noised': ('classifier_cifar10', '--config.model.width=16', '--config.num_epochs=5'),
     'vae_noised': NOISED,
-    'vae_both_discriminator': (
+    'vae_together': (
         *ROBUST,
         f'--config.second_workdir={FOLDER / "noised"}',
         '--config.show.noise=0.1',
         '--config.adversaries.swap=100.0',
+        '--config.coarse_weight=200.0',
     ),
 }
 

@@ -35,13 +35,14 @@ def pytest_configure(config):
     reuse_compiled(f'{os.environ["XDG_CACHE_HOME"]}/compiled_{os.environ.get("PYTEST_XDIST_WORKER", "alone")}')
 
 
-LONGEST = ('test_task', 'test_train', 'test_processes', 'test_kill', 'test_main', 'test_measures')
+LONGEST = ('test_task', 'test_train', 'test_processes', 'test_measures', 'test_main', 'test_model', 'test_kill')
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
     """Starts with the files that take longest, so that the processes of `make test` end at about the same time."""
-    items.sort(key=lambda item: item.path.stem not in LONGEST)
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
 def reuse_compiled(folder):

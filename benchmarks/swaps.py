@@ -13,7 +13,6 @@ import sys
 FOLDER = pathlib.Path('runs/swaps')
 HELD_OUT = ('--config.data.validation_examples=5000', '--config.eval_every_epochs=0')
 VAE = ('vae_cifar10', '--config.model.width=16', '--config.num_epochs=2', f'--config.judge_workdir={FOLDER / "judge"}')
-NOISED = (*VAE, f'--config.classifier_workdir={FOLDER / "noised"}')
 ROBUST = (*VAE, f'--config.classifier_workdir={FOLDER / "robust"}', '--config.show.noise=0.0')
 RUNS = {
     'judge': ('judge_cifar10', '--config.model.width=24', '--config.num_epochs=3'),
@@ -33,7 +32,7 @@ RUNS = {
     'vae_robust_latent': (*ROBUST, '--config.adversaries.latent=100.0'),
     'vae_robust_cycle': (*ROBUST, '--config.cycle_weight=0.3'),
     'noised': ('classifier_cifar10', '--config.model.width=16', '--config.num_epochs=5'),
-    'vae_noised': NOISED,
+    'vae_noised': (*VAE, f'--config.classifier_workdir={FOLDER / "noised"}'),
     'vae_together': (
         *ROBUST,
         f'--config.second_workdir={FOLDER / "noised"}',

@@ -108,7 +108,7 @@ class Trainer:
             )
         )
         self.dispatched: set[tuple[Any, int]] = set()
-        self.add = jax.jit(functools.partial(jax.tree.map, jnp.add))
+        self.add = jax.jit(add_sums)
 
     def init(self, other_run: str = '') -> tuple[TrainState, Any]:
         """The initial state and the task's constants, not yet placed on the devices.
@@ -152,15 +152,8 @@ class Trainer:
         return self.compiled(self.stage(step))(state, constants, self.feed(index), self.root)
 
     def total(self, before, sums, step: int):
-        """The sums since the last multiple of `log_every_steps`: those before `step`, and `sums` of the steps from it.
-
-        Raises UserError where `before` comes from a checkpoint and has other metrics.
-        """
-        if step % self.config.log_every_steps == 0:
-            return sums
-        if jax.tree.map(jnp.shape, before) != jax.tree.map(jnp.shape, sums):
-            raise UserError('the checkpoint holds sums of other metrics; resume with the version that wrote it')
-        return self.add(before, sums)
+        """The sums since the last multiple of `log_every_steps`: those before `step`, and `sums` of the steps after."""
+        return self.add(before, sums) if step % self.config.log_every_steps else sums
 
     def run_steps(self, state: TrainState, constants, batches, root, *, stage):
         """As many steps as `batches` `[steps, B / devices, ...]` holds; returns the state and the sums over them."""
@@ -190,6 +183,13 @@ class Trainer:
         before = state._replace(step=after.step, opt_state=optimizer.with_counts_of(opt_state, state.opt_state))
         choose = functools.partial(jnp.where, finite)
         return jax.tree.map(choose, after, before), jax.tree.map(lambda x: choose(x, jnp.zeros_like(x)), sums)
+
+
+def add_sums(before, sums):
+    """Adds two trees of sums. Raises UserError where `before`, from a checkpoint, has other metrics."""
+    if jax.tree.map(jnp.shape, before) != jax.tree.map(jnp.shape, sums):
+        raise UserError('the checkpoint holds sums of other metrics; resume with the version that wrote it')
+    return jax.tree.map(jnp.add, before, sums)
 
 
 class Plan:

@@ -13,7 +13,7 @@ from PIL import Image
 from common import augment
 from common import workdir as workdir_lib
 from common.classes import BALANCED, balanced_weights, check_class_weights, class_weights
-from common.config import checked, filled
+from common.config import checked, differences, filled
 from common.data.images import standardize
 from common.errors import UserError
 from common.keys import Keys
@@ -25,6 +25,12 @@ from vae import attack, data, figures
 from vae.losses import label_nll
 from vae.model import Classifier
 from vae.networks import ENCODERS
+
+CLASSIFIERS = {  # Name in metrics and constants: config key.
+    'frozen': 'classifier_workdir',
+    'second': 'second_workdir',
+    'judge': 'judge_workdir',
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,6 +179,18 @@ def classifier_task(config: ConfigDict, key: str) -> ClassifierTask:
     if stored.data.image_size != config.data.image_size or len(stored.data.mean) != len(config.data.mean):
         raise UserError(f'{key}: the classifier in {workdir} was trained on images of another shape; name another one')
     return ClassifierTask(checked(stored, ClassifierTask.defaults()))
+
+
+def classifier_tasks(config: ConfigDict) -> dict[str, ClassifierTask]:
+    """The tasks of the classifiers that a VAE's configuration names. Raises UserError where they do not fit."""
+    named = {name: key for name, key in CLASSIFIERS.items() if name != 'second' or config[key]}
+    tasks = {name: classifier_task(config, key) for name, key in named.items()}
+    for name, key in named.items():
+        if name != 'judge' and not differences(tasks[name].config, tasks['judge'].config):
+            raise UserError(
+                f'judge_workdir: the judge is the same run as that of {key}; name one of another architecture or seed'
+            )
+    return tasks
 
 
 def metric_sums(losses, logits, labels, valid) -> dict[str, jax.Array]:

@@ -15,7 +15,6 @@ from PIL import Image
 
 from common import augment
 from common.checkpoint import restore
-from common.config import differences
 from common.data.images import standardize
 from common.errors import UserError, check_choice
 from common.keys import Keys
@@ -26,16 +25,11 @@ from configs import vae_mnist
 from vae import data, figures, latents, manifold, report, style
 from vae import swaps as swaps_lib
 from vae.adversaries import Adversaries
-from vae.classifier import ClassifierTask, classifier_task
+from vae.classifier import CLASSIFIERS, ClassifierTask, classifier_tasks
 from vae.losses import gaussian_log_likelihood, kl_divergence, label_nll
 from vae.model import ConditionalVAE, build
 from vae.networks import DECODERS
 
-CLASSIFIERS = {  # Name in metrics and constants: config key.
-    'frozen': 'classifier_workdir',
-    'second': 'second_workdir',
-    'judge': 'judge_workdir',
-}
 LOSSES = (
     'label_loss',
     'swap_loss',
@@ -93,15 +87,7 @@ class VAETask(data.LabelledTask):
     @functools.cached_property
     def classifiers(self) -> dict[str, ClassifierTask]:
         """The tasks of the frozen classifiers and of the judge. Raises UserError where they do not fit."""
-        named = {name: key for name, key in CLASSIFIERS.items() if name != 'second' or self.config[key]}
-        tasks = {name: classifier_task(self.config, key) for name, key in named.items()}
-        for name, key in named.items():
-            if name != 'judge' and not differences(tasks[name].config, tasks['judge'].config):
-                raise UserError(
-                    f'judge_workdir: the judge is the same run as that of {key}; name one of another '
-                    'architecture or seed'
-                )
-        return tasks
+        return classifier_tasks(self.config)
 
     @property
     def adversaries(self) -> Adversaries:

@@ -18,6 +18,7 @@ from common.parallel import AXIS
 from common.report import runs
 import main
 from tests.helpers import save
+import vae.classifier
 import vae.task
 
 # Configurations for folders have no classes before they have data.
@@ -84,7 +85,7 @@ def untrained(monkeypatch):
         shapes = jax.eval_shape(task.init, jax.random.key(0))
         return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes), 0
 
-    monkeypatch.setattr(vae.task, 'classifier_task', named)
+    monkeypatch.setattr(vae.classifier, 'classifier_task', named)
     monkeypatch.setattr(vae.task, 'restore', zeros)
 
 

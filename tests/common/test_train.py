@@ -180,6 +180,12 @@ def test_run_with_two_steps_per_dispatch_has_equal_results(straight_run, config,
     assert [(line['step'], line['split']) for line in lines] == [(line['step'], line['split']) for line in expected]
 
 
+@pytest.mark.parametrize('stored', [None, {'loss': 1.0}, {'loss': jnp.ones(2), 'correct': 1.0}])
+def test_sums_of_other_metrics_are_refused(stored):
+    with pytest.raises(UserError, match='sums of other metrics'):
+        jax.jit(train.add_sums)(stored, {'loss': 1.0, 'correct': 2.0})
+
+
 def test_dispatches_end_at_logging_saving_and_stage_changes(config):
     config.update({'steps_per_dispatch': 3, 'log_every_steps': 5})
     plan = train.Plan(config, examples=36, steps=9, stage=lambda step: step >= 7)

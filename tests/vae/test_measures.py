@@ -1,5 +1,7 @@
 """Measures of swaps in the VAE's evaluation, and the classifier's attack in its training."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +13,7 @@ from common.data.images import standardize
 from common.errors import UserError
 from common.parallel import AXIS, Devices
 from configs import classifier_mnist, vae_mnist
-from tests.helpers import initial_of, train_steps
+from tests.helpers import initial_of, save_run, train_steps
 from tests.vae.test_task import KEYS, batch_of, draw_digits, loss_sums, shrunk, wilder
 from vae import attack, manifold, swaps
 from vae.classifier import ClassifierTask
@@ -127,6 +129,23 @@ def test_means_add_their_losses_to_the_total_and_train(vae_runs):
     assert line['reconstruction'] == pytest.approx(plain['reconstruction'], rel=1e-6)
     assert {'latent_adversary', 'discriminator'} < set(state.params)
     assert line['cycle_loss'] > 0 < line['coarse_loss'] and after['adversary_loss'] != line['adversary_loss']
+
+
+def test_larger_nll_of_two_frozen_classifiers_counts(vae_runs, tmp_path):
+    """By classifiers whose biases prefer other labels."""
+    config = vae_task(vae_runs, 8).config
+    classifier = VAETask(config).classifiers['frozen']
+    for key, label in (('classifier_workdir', 0), ('second_workdir', 1)):
+        variables = initial_of(classifier)[0]
+        variables['params']['Dense_0']['bias'] = 9.0 * jax.nn.one_hot(label, 10)
+        config[key] = str(save_run(classifier, tmp_path / key, variables))
+    task = VAETask(config)
+    constants, batch = task.constants(), batch_of(task)
+    batch['label'] = jnp.arange(8) % 2
+    nll, _ = jax.jit(task.frozen_nll)(constants, batch['image'] / 255.0, batch['label'])
+    assert jnp.all(nll > 8)  # Each classifier alone would give every second image one close to 0.
+    step = functools.partial(task.eval_step, measures='all')
+    assert 'given/second' in jax.eval_shape(step, *initial_of(task), batch, KEYS)
 
 
 def test_swaps_are_compared_coarsely_with_their_mirrored_originals(vae_runs):

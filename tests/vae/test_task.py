@@ -23,7 +23,6 @@ from tests.helpers import (
     initial_of,
     leave_out_figures,
     metric_lines,
-    save_run,
     saved_arrays,
     stopped_run,
     train_steps,
@@ -184,23 +183,6 @@ def test_terms_add_up_to_the_total(task, initial):
     ):
         rest = sums['kl'] + sums['label_loss'] + sums.get('swap_loss', 0)
         assert sums['total'] == pytest.approx(-sums['reconstruction'] + rest, rel=1e-5)
-
-
-def test_larger_nll_of_two_frozen_classifiers_counts(config, tmp_path):
-    """By classifiers whose biases prefer other labels."""
-    classifier = VAETask(config).classifiers['frozen']
-    for key, label in (('classifier_workdir', 0), ('second_workdir', 1)):
-        variables = initial_of(classifier)[0]
-        variables['params']['Dense_0']['bias'] = 9.0 * jax.nn.one_hot(label, 10)
-        config[key] = str(save_run(classifier, tmp_path / key, variables))
-    task = VAETask(config)
-    constants, batch = task.constants(), batch_of(task)
-    batch['label'] = jnp.arange(8) % 2
-    nll, _ = jax.jit(task.frozen_nll)(constants, batch['image'] / 255.0, batch['label'])
-    assert jnp.all(nll > 8)  # Each classifier alone would give every second image one close to 0.
-    assert 'given/second' in jax.eval_shape(
-        functools.partial(task.eval_step, measures='all'), *initial_of(task), batch, KEYS
-    )
 
 
 def test_swap_loss_is_the_label_loss_of_a_wrong_label(config, monkeypatch):

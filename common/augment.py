@@ -69,6 +69,15 @@ def reflect(position: jax.Array, size: int) -> jax.Array:
     return jnp.clip(jnp.minimum(folded, period - folded) - 0.5, 0, size - 1)
 
 
+def randomly_moved(
+    key: jax.Array, image: jax.Array, *, flip: bool, scale: float, aspect: float, shift: float
+) -> jax.Array:
+    """An image `[S, S, C]`, resampled in its own size as `random_sampling` draws."""
+    size = len(image)
+    options = {'flip': flip, 'scale': scale, 'aspect': aspect, 'shift': shift}
+    return resample_image(image, random_sampling(key, input_size=size, output_size=size, **options))
+
+
 def resample_image(image: jax.Array, sampling: Sampling) -> jax.Array:
     """`[H, W, C]` to `[S, S, C]` by linear interpolation, antialiased where the image shrinks."""
     rows = triangle_weights(sampling.rows, sampling.row_step, image.shape[0])

@@ -91,19 +91,11 @@ class ClassifierTask(data.LabelledTask):
 
     def augment(self, batch, keys: Keys) -> jax.Array:
         """Augmented images `[B, S, S, C]`, in `[0, 1]` but for the noise."""
-        options, size = self.config.augment, self.config.data.image_size
+        options = self.config.augment
+        geometry = {name: options[name] for name in ('flip', 'scale', 'aspect', 'shift')}
 
         def one(image, key, cut_key, noise_key):
-            sampling = augment.random_sampling(
-                key,
-                input_size=size,
-                output_size=size,
-                flip=options.flip,
-                scale=options.scale,
-                aspect=options.aspect,
-                shift=options.shift,
-            )
-            image = augment.resample_image(image / 255.0, sampling)
+            image = augment.randomly_moved(key, image / 255.0, **geometry)
             image = augment.cut_out(cut_key, image, options.cut_out) if options.cut_out else image
             return augment.random_noise(noise_key, image, options.noise) if options.noise else image
 

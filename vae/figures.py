@@ -22,6 +22,7 @@ def tiles(rows: int, columns: int, title: str):
     return fig, axes
 
 
+NEAREST = 5  # Real images beside each result.
 MOST_LABELS = 12  # In a picture of every label; of more, so many spread over all.
 
 
@@ -70,6 +71,7 @@ def all_figures(
     swaps: np.ndarray,
     interpolation: np.ndarray,
     samples: np.ndarray,
+    real: Sequence[np.ndarray],
     names: Sequence[str],
 ) -> dict[str, np.ndarray]:
     """Every picture of a VAE.
@@ -77,7 +79,8 @@ def all_figures(
     Args:
         originals: `[N, H, W, C]` in `[0, 1]`. labels: `[N]`, the true ones.
         swaps: `[classes, N, H, W, C]`, each original as each label.
-        interpolation: `[pairs, steps, H, W, C]`. samples: `[classes, count, H, W, C]`. names: of the classes.
+        interpolation: `[pairs, steps, H, W, C]`. samples: `[classes, count, H, W, C]`.
+        real: training images of each class, uint8 `[M, H, W, C]`. names: of the classes.
     """
     count, shown = len(swaps), shown_labels(len(swaps))
     wrong = (labels + 1 + np.arange(len(labels)) % (count - 1)) % count
@@ -85,6 +88,7 @@ def all_figures(
         'swaps': swap_grid(originals, labels, swaps, names),
         'reconstructions': pairs(originals, labels, swaps, labels, names, 16, 'right labels: original, reconstruction'),
         'wrong_labels': pairs(originals, labels, swaps, wrong, names, 25, 'wrong labels: original, result'),
+        'nearest': nearest_grid(originals, labels, swaps, wrong, real, names),
         'samples': grid(samples[shown], 'samples of every label', [short(names[i]) for i in shown]),
     }
     if len(interpolation):  # Empty if there is only one image.
@@ -103,6 +107,32 @@ def swap_grid(originals: np.ndarray, labels: np.ndarray, swaps: np.ndarray, name
         [f'is {short(names[labels[i]])}' for i in rows],
         ['original', *(short(names[i]) for i in shown)],
     )
+
+
+def nearest_grid(originals, labels, swaps, given, real: Sequence[np.ndarray], names: Sequence[str]) -> np.ndarray:
+    """The first ten originals, a row each, what they become under a wrong label, and the real images nearest to that.
+
+    Arguments as `all_figures`; given: a label of each original, `[N]`.
+    """
+    rows = range(min(10, len(originals)))
+    fig, axes = tiles(len(rows), 2 + NEAREST, 'original, result, and the nearest training images of its label')
+    for axis in axes.flat:
+        axis.axis('off')
+    for i, (left, middle, *others) in zip(rows, axes, strict=True):
+        swap = swaps[given[i], i]
+        found = nearest(swap, real[given[i]], NEAREST)
+        for axis, image in zip((left, middle, *others), (originals[i], swap, *found), strict=False):
+            axis.axis('on')
+            tile(axis, image)
+        left.set_xlabel(f'is {short(names[labels[i]])}', fontsize=7, labelpad=2)
+        middle.set_xlabel(f'given {short(names[given[i]])}', fontsize=7, labelpad=2, color='firebrick')
+    return figure_to_image(fig)
+
+
+def nearest(image: np.ndarray, real: np.ndarray, count: int) -> np.ndarray:
+    """Of real images, uint8 `[N, H, W, C]`, those with the least squared difference to an image `[H, W, C]`."""
+    scaled = real / np.float32(255)
+    return scaled[np.argsort(np.sum(np.square(scaled - image), axis=(1, 2, 3)), kind='stable')[:count]]
 
 
 def pairs(

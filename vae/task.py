@@ -229,22 +229,15 @@ class VAETask(data.LabelledTask):
 
         The frozen classifier is given these, so that adversarial texture does not lower the loss.
         """
-        options, size = self.config.show, self.config.data.image_size
+        options = self.config.show
         if not (options.scale or options.shift or options.noise):
             return images
 
         def one(image, key):
             move_key, noise_key = jax.random.split(key)
-            sampling = augment.random_sampling(
-                move_key,
-                input_size=size,
-                output_size=size,
-                flip=False,
-                scale=options.scale,
-                aspect=options.scale,
-                shift=options.shift,
+            image = augment.randomly_moved(
+                move_key, image, flip=False, scale=options.scale, aspect=options.scale, shift=options.shift
             )
-            image = augment.resample_image(image, sampling)
             return image + options.noise * jax.random.normal(noise_key, image.shape)
 
         return jax.vmap(jax.vmap(one), in_axes=(0, None))(images, keys.per_example('show', batch['index']))
@@ -378,10 +371,16 @@ class VAETask(data.LabelledTask):
         return metrics
 
     def figures(self, variables, examples, keys: Keys) -> dict[str, np.ndarray]:
-        """Reconstructions, swaps, and interpolations of the examples, and samples of every label."""
+        """Reconstructions, swaps and interpolations of the examples, real images near swaps, samples of every label."""
         pixels, labels = examples['image'] / np.float32(255), examples['label']
         drawn = jax.tree.map(np.asarray, self.compiled_pictures(variables, pixels, labels, keys.stream('samples')))
-        return figures.all_figures(pixels, labels, **drawn, names=self.classes)
+        return figures.all_figures(pixels, labels, **drawn, real=self.real_images, names=self.classes)
+
+    @functools.cached_property
+    def real_images(self) -> list[np.ndarray]:
+        """Of each label at most 1,000 training images, uint8 `[N, S, S, C]`."""
+        arrays = self.load('train')
+        return [arrays['image'][np.flatnonzero(arrays['label'] == label)[:1000]] for label in range(len(self.classes))]
 
     def compare(self, runs: dict[str, tuple], examples) -> list[Picture]:
         """The swap grid of each of several runs: name to (task, variables)."""

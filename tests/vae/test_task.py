@@ -27,7 +27,7 @@ from tests.helpers import (
     stopped_run,
     train_steps,
 )
-from vae import latents, losses
+from vae import figures, latents, losses
 from vae.classifier import ClassifierTask
 from vae.model import Posterior
 from vae.task import VAETask
@@ -357,6 +357,7 @@ def test_run_is_self_contained_and_can_be_resumed(task, vae_runs, tmp_path, caps
         'swaps.png',
         'reconstructions.png',
         'wrong_labels.png',
+        'nearest.png',
         'samples.png',
         'interpolation.png',
         'curves.png',
@@ -422,6 +423,14 @@ def test_network_that_cannot_be_built_is_refused(config, values, message):
 def test_few_images_have_pictures_too(task, initial, count):
     drawn = task.figures(initial[0], {name: array[:count] for name, array in task.load('test').items()}, KEYS)
     assert ('interpolation' in drawn) == (count > 1)
+
+
+def test_nearest_real_images_come_in_order():
+    rng = np.random.default_rng(0)
+    image, far = rng.random((4, 4, 3)), rng.random((20, 4, 4, 3))
+    real = np.concatenate([far, image[None] + 0.02, image[None], image[None] - 0.05]).clip(0, 1)
+    found = figures.nearest(image, (255 * real).round().astype(np.uint8), 3)
+    np.testing.assert_allclose(found, real[[21, 20, 22]], atol=1 / 255)
 
 
 @pytest.mark.parametrize('noise', [0.0, 0.5])

@@ -92,7 +92,10 @@ class Checkpoints:
             )
         self.check_whole(step, items)
         try:
-            items = {name: self.checked_template(step, name, tree) for name, tree in items.items()}
+            described = {name: self.described(step, name) for name in items}
+            items = {name: completed(tree, described[name]) for name, tree in items.items()}
+            for name, tree in items.items():
+                self.check_types(step, tree, described[name])
             stored = self.manager.restore(
                 step,
                 args=ocp.args.Composite(
@@ -123,14 +126,13 @@ class Checkpoints:
                 f'with --config.init_from={self.directory.parent} and another --workdir'
             )
 
-    def checked_template(self, step: int, name: str, tree: dict[str, Any]) -> dict[str, Any]:
-        """A template, with what is stored in place of None. Raises UserError where types or shapes differ."""
+    def described(self, step: int, name: str) -> dict[str, Any]:
+        """Shapes and types of the arrays in a stored tree."""
         metadata = ocp.StandardCheckpointHandler().metadata(self.directory / str(step) / name)
-        stored = getattr(metadata, 'tree', metadata)
-        tree = {
-            key: jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), stored.get(key)) if value is None else value
-            for key, value in tree.items()
-        }
+        return getattr(metadata, 'tree', metadata)
+
+    def check_types(self, step: int, tree: dict[str, Any], stored: dict[str, Any]) -> None:
+        """Raises UserError where an array of a template has another shape or type than the stored one."""
         kinds = [
             {
                 jax.tree_util.keystr(path): (leaf.shape, np.dtype(leaf.dtype).name)
@@ -148,7 +150,6 @@ class Checkpoints:
                     f'this process computes in {new_type}; set the variable JAX_ENABLE_X64 as in '
                     'training (1 for float64, else not at all)'
                 )
-        return tree
 
     def damaged(self, step: int, reason: str) -> UserError:
         older = [s for s in self.manager.all_steps() if s < step]
@@ -158,6 +159,14 @@ class Checkpoints:
             else f'there is no older one; remove {self.directory} to start again'
         )
         return UserError(f'the checkpoint of step {step} is damaged ({" ".join(reason.split())[:200]}); {remedy}')
+
+
+def completed(tree: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
+    """A template, with zeros in the shapes of what is stored in place of None."""
+    return {
+        key: jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), stored.get(key)) if value is None else value
+        for key, value in tree.items()
+    }
 
 
 def last_step(workdir: pathlib.Path) -> int | None:

@@ -115,7 +115,7 @@ class Task(abc.ABC):
         raise UserError(f'{self.title} has no page about its data')
 
     def contents(self, example: Arrays) -> Counter[str]:
-        """Of one stored example: how many pixels of its mask have each value, or 1 for its label.
+        """How many pixels of the mask of a stored example have each value, or 1 for its label.
 
         Raises `common.data.source.Fault` for an example that is wrong.
         """

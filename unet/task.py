@@ -85,7 +85,7 @@ class SegmentationTask(Task):
 
     @property
     def weights(self) -> tuple[float, ...]:
-        """Of the classes in the loss; () for 1 each."""
+        """The weights of the classes in the loss; () for 1 each."""
         return class_weights(self.config.class_weights)
 
     @property

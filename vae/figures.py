@@ -130,7 +130,7 @@ def nearest_grid(originals, labels, swaps, given, real: Sequence[np.ndarray], na
 
 
 def nearest(image: np.ndarray, real: np.ndarray, count: int) -> np.ndarray:
-    """Of real images, uint8 `[N, H, W, C]`, those with the least squared difference to an image `[H, W, C]`."""
+    """The `count` real images, uint8 `[N, H, W, C]`, with the least squared difference to an image `[H, W, C]`."""
     scaled = real / np.float32(255)
     return scaled[np.argsort(np.sum(np.square(scaled - image), axis=(1, 2, 3)), kind='stable')[:count]]
 

@@ -378,7 +378,7 @@ class VAETask(data.LabelledTask):
 
     @functools.cached_property
     def real_images(self) -> list[np.ndarray]:
-        """Of each label at most 1,000 training images, uint8 `[N, S, S, C]`."""
+        """At most 1,000 training images of each label, uint8 `[N, S, S, C]`."""
         arrays = self.load('train')
         return [arrays['image'][np.flatnonzero(arrays['label'] == label)[:1000]] for label in range(len(self.classes))]
 

@@ -109,7 +109,7 @@ class BatchNorm(nn.Module):
         return (x * factor + shift).astype(self.mode.dtype)
 
     def mean(self, x: jax.Array) -> jax.Array:
-        """Of each channel, over all pixels of all devices."""
+        """The mean of each channel over all pixels of all devices."""
         mean = x.mean(axis=(0, 1, 2)).reshape(-1, self.features).mean(axis=0)
         return jax.lax.pmean(mean, self.mode.axis_name) if self.mode.axis_name else mean
 

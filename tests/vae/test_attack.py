@@ -31,7 +31,7 @@ def test_attack_stays_within_the_radius_and_raises_the_loss(radius):
 
 
 def test_step_is_added_to_the_random_start_and_projected():
-    """Of a linear loss the gradient is known, and with the start at a right angle to it, so is the sum of the two."""
+    """The gradient of a linear loss is known; with the start at a right angle to it, so is the sum of the two."""
     slope = jnp.zeros((1, 8, 8, 3)).at[0, 0, 0, 0].set(2.0)
     direction = jnp.zeros((1, 8, 8, 3)).at[0, 1, 1, 1].set(7.0)
     change = attacked(lambda x: jnp.sum(slope * x, axis=(1, 2, 3)), IMAGES[:1], direction, 0.1) - IMAGES[:1]

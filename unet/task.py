@@ -198,7 +198,18 @@ class SegmentationTask(Task):
         )
 
     def logits(self, variables, images: jax.Array) -> Any:
-        """Images in `[0, 1]`, `[B, H, W, 3]`, to logits `[B, H, W, classes]`, in evaluation mode."""
+        """Images in `[0, 1]`, `[B, H, W, 3]`, to logits `[B, H, W, classes]`, in evaluation mode.
+
+        With `average_mirrored` they are the logarithm of the mean probabilities of an image and its mirror image.
+        """
+        logits = self.single_logits(variables, images)
+        if not self.config.average_mirrored:
+            return logits
+        mirrored = self.single_logits(variables, images[:, :, ::-1])[:, :, ::-1]
+        return jnp.logaddexp(jax.nn.log_softmax(logits), jax.nn.log_softmax(mirrored)) - jnp.log(2)
+
+    def single_logits(self, variables, images: jax.Array) -> Any:
+        """As `logits`, of the images as they are."""
         return self.model.apply(variables, standardize(images, self.config.data), train=False)
 
     @functools.cached_property
@@ -206,13 +217,21 @@ class SegmentationTask(Task):
         return jax.jit(self.logits)
 
     def eval_step(self, variables, constants, batch, keys: Keys, measures=None) -> dict[str, jax.Array]:
-        """Metric sums over the valid examples of a batch, without augmentation."""
-        logits = self.logits(variables, batch['image'] / 255.0)
-        losses = self.losses(logits, batch['labels'])
-        return metric_sums(losses, logits, batch['labels'], batch['valid'])
+        """Metric sums over the valid examples of a batch, without augmentation; with `average_mirrored` of both."""
+        images, labels, valid = batch['image'] / 255.0, batch['labels'], batch['valid']
+        logits = self.logits(variables, images)
+        sums = metric_sums(self.losses(logits, labels), logits, labels, valid)
+        if self.config.average_mirrored:
+            single = self.single_logits(variables, images)
+            sums['unmirrored'] = metric_sums(self.losses(single, labels), single, labels, valid)
+        return sums
 
-    def summarize(self, sums: dict[str, np.ndarray]) -> dict[str, float]:
-        return {'loss': float(sums['loss'] / sums['examples']), **summarize(sums['confusion'], self.classes)}
+    def summarize(self, sums: dict[str, Any]) -> dict[str, float]:
+        """Metrics from sums; where predictions are averaged, unmirrored/ are those of the images as they are."""
+        metrics = {'loss': float(sums['loss'] / sums['examples']), **summarize(sums['confusion'], self.classes)}
+        if 'unmirrored' in sums:
+            metrics |= {f'unmirrored/{name}': value for name, value in self.summarize(sums['unmirrored']).items()}
+        return metrics
 
     def figures(self, variables, examples, keys: Keys) -> dict[str, np.ndarray]:
         """Pictures of the predictions for a batch of test examples."""

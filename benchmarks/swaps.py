@@ -1,9 +1,9 @@
-"""Short runs of equal length on CIFAR-10, one for each means against emblems, and a report of their measures.
+"""Short runs of equal length on CIFAR-10, one for each means against emblems, a longer one, and a report of all.
 
     nohup python -m benchmarks.swaps > runs/swaps.log 2>&1 &
 
 One run after the other, in runs/swaps/; called again, it goes on where it was stopped. Some 20 minutes a VAE on two
-cores, and 4 to 13 for each classifier.
+cores, 4 to 13 for each classifier, and 90 for the longer run.
 """
 
 import pathlib
@@ -14,6 +14,13 @@ FOLDER = pathlib.Path('runs/swaps')
 HELD_OUT = ('--config.data.validation_examples=5000', '--config.eval_every_epochs=0')
 VAE = ('vae_cifar10', '--config.model.width=16', '--config.num_epochs=2', f'--config.judge_workdir={FOLDER / "judge"}')
 ROBUST = (*VAE, f'--config.classifier_workdir={FOLDER / "robust"}', '--config.show.noise=0.0')
+TOGETHER = (
+    *ROBUST,
+    f'--config.second_workdir={FOLDER / "noised"}',
+    '--config.show.noise=0.1',
+    '--config.adversaries.swap=100.0',
+    '--config.coarse_weight=200.0',
+)
 RUNS = {
     'judge': ('judge_cifar10', '--config.model.width=24', '--config.num_epochs=3'),
     'robust': (
@@ -33,13 +40,9 @@ RUNS = {
     'vae_robust_cycle': (*ROBUST, '--config.cycle_weight=0.3'),
     'noised': ('classifier_cifar10', '--config.model.width=16', '--config.num_epochs=5'),
     'vae_noised': (*VAE, f'--config.classifier_workdir={FOLDER / "noised"}'),
-    'vae_together': (
-        *ROBUST,
-        f'--config.second_workdir={FOLDER / "noised"}',
-        '--config.show.noise=0.1',
-        '--config.adversaries.swap=100.0',
-        '--config.coarse_weight=200.0',
-    ),
+    'vae_together': TOGETHER,
+    'vae_modulated': (*TOGETHER, '--config.model.modulated=True'),
+    'vae_long': (*TOGETHER, '--config.model.modulated=True', '--config.num_epochs=8'),
 }
 
 

@@ -66,6 +66,7 @@ def get_config(variant: str = '') -> ConfigDict:
                 'encoder': 'small',  # small or resnet9; the decoder is its mirror image.
                 'width': 16,
                 'decoder_width': 16,  # 0: as the encoder.
+                'modulated': False,  # Whether the latent also scales and shifts the decoder's channels at every size.
                 'latent': 10,
             },
             'optimizer': {

@@ -81,7 +81,8 @@ def build(config, channels: int, classes: int, mode: Mode) -> ConditionalVAE:
     """The VAE of a configuration, for images of `channels` channels and `classes` labels."""
     model = config.model
     encoder = ENCODERS[model.encoder](model.width, mode)
-    decoder = DECODERS[model.encoder](model.decoder_width or model.width, channels, config.data.image_size, mode)
+    width, size = model.decoder_width or model.width, config.data.image_size
+    decoder = DECODERS[model.encoder](width, channels, size, mode, model.modulated)
     return ConditionalVAE(encoder, decoder, model.latent, classes)
 
 

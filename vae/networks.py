@@ -32,23 +32,29 @@ class SmallEncoder(nn.Module):
 
 
 class SmallDecoder(nn.Module):
-    """`SmallEncoder` in reverse: transposed convolutions where it pools."""
+    """`SmallEncoder` in reverse: transposed convolutions where it pools.
+
+    Attributes:
+        modulated: whether the latent also scales and shifts the channels at every size (`modulate`).
+    """
 
     width: int
     channels: int
     size: int
     mode: Mode
+    modulated: bool = False
 
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
         """Latents `[B, Z]` to logits of images `[B, size, size, channels]`, size a multiple of 4."""
+        code = to_code(z, self.mode) if self.modulated else None
         x = conv_norm_relu(to_map(z, self.size // 4, self.width, self.mode), self.width, self.mode)
-        x = TransposedConv(self.width, self.mode.dtype)(x)
+        x = TransposedConv(self.width, self.mode.dtype)(modulate(x, code))
         for _ in range(2):
-            x = conv_norm_relu(x, self.width, self.mode)
+            x = modulate(conv_norm_relu(x, self.width, self.mode), code)
         x = TransposedConv(3 * self.width // 4, self.mode.dtype)(x)
         for features in (3 * self.width // 4, self.width // 2):
-            x = conv_norm_relu(x, features, self.mode)
+            x = modulate(conv_norm_relu(x, features, self.mode), code)
         return to_logits(x, self.channels)
 
 
@@ -99,22 +105,24 @@ class ResNet9(nn.Module):
 
 
 class ResNet9Decoder(nn.Module):
-    """`ResNet9` in reverse: transposed convolutions where it pools."""
+    """`ResNet9` in reverse: transposed convolutions where it pools; attributes as `SmallDecoder`."""
 
     width: int
     channels: int
     size: int
     mode: Mode
+    modulated: bool = False
 
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
         """Latents `[B, Z]` to logits of images `[B, size, size, channels]`, size a multiple of 8."""
-        x = Residual(self.mode)(to_map(z, self.size // 8, 8 * self.width, self.mode))
+        code = to_code(z, self.mode) if self.modulated else None
+        x = Residual(self.mode)(modulate(to_map(z, self.size // 8, 8 * self.width, self.mode), code))
         for factor in (4, 2):
             x = TransposedConv(factor * self.width, self.mode.dtype)(x)
-            x = conv_norm_relu(x, factor * self.width, self.mode)
+            x = modulate(conv_norm_relu(x, factor * self.width, self.mode), code)
         x = TransposedConv(self.width, self.mode.dtype)(Residual(self.mode)(x))
-        return to_logits(conv_norm_relu(x, self.width, self.mode), self.channels)
+        return to_logits(modulate(conv_norm_relu(x, self.width, self.mode), code), self.channels)
 
 
 def check_shape(model, size: int) -> None:
@@ -136,11 +144,31 @@ def to_map(z: jax.Array, side: int, features: int, mode: Mode) -> jax.Array:
     return nn.relu(x.reshape(-1, side, side, features))
 
 
+def to_code(z: jax.Array, mode: Mode) -> jax.Array:
+    """Latents `[B, Z]` to the code `[B, 256]` that modulates a decoder."""
+    return nn.relu(nn.Dense(CODE, dtype=mode.dtype)(z))
+
+
+def modulate(x: jax.Array, code: jax.Array | None) -> jax.Array:
+    """Scales and shifts the channels of a feature map `[B, h, w, C]` by a linear function of a code `[B, F]`.
+
+    Feature-wise linear modulation (Perez et al. 2018, arXiv:1709.07871). It starts as the identity; without a code,
+    it is.
+    """
+    if code is None:
+        return x
+    dense = nn.Dense(2 * x.shape[-1], dtype=x.dtype, kernel_init=nn.initializers.zeros)
+    scale, shift = jnp.split(DAMPING * dense(code)[:, None, None], 2, axis=-1)
+    return x * (1 + scale) + shift
+
+
 def to_logits(x: jax.Array, channels: int) -> jax.Array:
     """Feature map to the logits of an image, in float32."""
     return nn.Conv(channels, (3, 3), conv_general_dilated_cls=lambda: conv)(x.astype(jnp.float32))
 
 
+CODE = 256  # Size of the code that modulates a decoder.
+DAMPING = 0.1  # Slows the modulation down; without it, steps of Muon at the usual rate were too large.
 HALVINGS = {'small': 2, 'plain': 2, 'resnet9': 3}
 ENCODERS: dict[str, Callable] = {'small': SmallEncoder, 'resnet9': ResNet9, 'plain': PlainNet}
 DECODERS: dict[str, Callable] = {'small': SmallDecoder, 'resnet9': ResNet9Decoder}

@@ -12,26 +12,17 @@ import sys
 
 FOLDER = pathlib.Path('runs/swaps')
 HELD_OUT = ('--config.data.validation_examples=5000', '--config.eval_every_epochs=0')
-VAE = ('vae_cifar10', '--config.model.width=16', '--config.num_epochs=2', f'--config.judge_workdir={FOLDER / "judge"}')
-ROBUST = (*VAE, f'--config.classifier_workdir={FOLDER / "robust"}', '--config.show.noise=0.0')
-TOGETHER = (
-    *ROBUST,
+SHORT = ('--config.model.width=16', '--config.num_epochs=2', f'--config.judge_workdir={FOLDER / "judge"}')
+ROBUST = ('vae_cifar10', *SHORT, f'--config.classifier_workdir={FOLDER / "robust"}', '--config.show.noise=0.0')
+ALL = (
+    'vae_cifar10_robust',
+    *SHORT,
+    f'--config.classifier_workdir={FOLDER / "robust"}',
     f'--config.second_workdir={FOLDER / "noised"}',
-    '--config.show.noise=0.1',
-    '--config.adversaries.swap=100.0',
-    '--config.coarse_weight=200.0',
 )
 RUNS = {
     'judge': ('judge_cifar10', '--config.model.width=24', '--config.num_epochs=3'),
-    'robust': (
-        'classifier_cifar10',
-        '--config.model.width=16',
-        '--config.num_epochs=5',
-        '--config.augment.attack=1.0',
-        '--config.augment.noise=0.0',
-        '--config.augment.cut_out=0.0',
-        '--config.label_smoothing=0.0',
-    ),
+    'robust': ('classifier_cifar10_robust', '--config.model.width=16', '--config.num_epochs=5'),
     'vae_robust': ROBUST,
     'vae_robust_discriminator': (*ROBUST, '--config.adversaries.swap=100.0'),
     'vae_robust_coarse': (*ROBUST, '--config.coarse_weight=200.0'),
@@ -39,10 +30,10 @@ RUNS = {
     'vae_robust_latent': (*ROBUST, '--config.adversaries.latent=100.0'),
     'vae_robust_cycle': (*ROBUST, '--config.cycle_weight=0.3'),
     'noised': ('classifier_cifar10', '--config.model.width=16', '--config.num_epochs=5'),
-    'vae_noised': (*VAE, f'--config.classifier_workdir={FOLDER / "noised"}'),
-    'vae_together': TOGETHER,
-    'vae_modulated': (*TOGETHER, '--config.model.modulated=True'),
-    'vae_long': (*TOGETHER, '--config.model.modulated=True', '--config.num_epochs=8'),
+    'vae_noised': ('vae_cifar10', *SHORT, f'--config.classifier_workdir={FOLDER / "noised"}'),
+    'vae_together': (*ALL, '--config.model.modulated=False'),
+    'vae_modulated': ALL,
+    'vae_long': (*ALL, '--config.num_epochs=8'),
 }
 
 

@@ -93,7 +93,7 @@ class Checkpoints:
         self.check_whole(step, items)
         try:
             described = {name: self.described(step, name) for name in items}
-            items = {name: completed(tree, described[name]) for name, tree in items.items()}
+            items = {name: completed_template(tree, described[name]) for name, tree in items.items()}
             for name, tree in items.items():
                 self.check_types(step, tree, described[name])
             stored = self.manager.restore(
@@ -161,7 +161,7 @@ class Checkpoints:
         return UserError(f'the checkpoint of step {step} is damaged ({" ".join(reason.split())[:200]}); {remedy}')
 
 
-def completed(tree: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
+def completed_template(tree: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
     """A template, with zeros in the shapes of what is stored in place of None."""
     return {
         key: jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), stored.get(key)) if value is None else value

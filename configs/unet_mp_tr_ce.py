@@ -27,7 +27,7 @@ def get_config(variant: str = '') -> ConfigDict:
             'dtype': 'float32',  # Or bfloat16, which is faster on GPU and TPU.
             'loss': 'cross_entropy',  # Or 'dice'.
             'class_weights': '',  # For cross-entropy: 'balanced', or a number for each class, '1,1,3'; '' for 1 each.
-            'average_mirrored': False,  # Whether predictions are averaged with those for the mirrored image.
+            'average_mirrored': False,  # Whether predictions are averaged with those for the mirror image.
             'init_from': '',  # A work directory whose averaged weights training starts from.
             'checkpoint': {
                 'best': '',  # The metric by which the best state is kept, 'mean_iou' or '-loss'; '' keeps the last.

@@ -19,8 +19,9 @@ from configs import vae_cifar10
 def get_config(variant: str = '') -> ConfigDict:
     """As vae_cifar10, with two frozen classifiers, a discriminator, coarse colours and a modulated decoder."""
     config = vae_cifar10.get_config(variant)
+    suffix = f'_{variant}' if variant else ''
     config.second_workdir = config.classifier_workdir
-    config.classifier_workdir = f'runs/classifier_cifar10_robust{"_demo" if variant else ""}'
+    config.classifier_workdir = f'runs/classifier_cifar10_robust{suffix}'
     config.adversaries.swap = 100.0
     config.coarse_weight = 200.0
     config.model.modulated = True

@@ -209,7 +209,7 @@ class SegmentationTask(Task):
         return jnp.logaddexp(jax.nn.log_softmax(logits), jax.nn.log_softmax(mirrored)) - jnp.log(2)
 
     def single_logits(self, variables, images: jax.Array) -> Any:
-        """As `logits`, of the images as they are."""
+        """As `logits`, from the images alone."""
         return self.model.apply(variables, standardize(images, self.config.data), train=False)
 
     @functools.cached_property
@@ -217,20 +217,20 @@ class SegmentationTask(Task):
         return jax.jit(self.logits)
 
     def eval_step(self, variables, constants, batch, keys: Keys, measures=None) -> dict[str, jax.Array]:
-        """Metric sums over the valid examples of a batch, without augmentation; with `average_mirrored` of both."""
+        """Metric sums over the valid examples of a batch; with `average_mirrored` also of the single predictions."""
         images, labels, valid = batch['image'] / 255.0, batch['labels'], batch['valid']
         logits = self.logits(variables, images)
         sums = metric_sums(self.losses(logits, labels), logits, labels, valid)
         if self.config.average_mirrored:
             single = self.single_logits(variables, images)
-            sums['unmirrored'] = metric_sums(self.losses(single, labels), single, labels, valid)
+            sums['single'] = metric_sums(self.losses(single, labels), single, labels, valid)
         return sums
 
     def summarize(self, sums: dict[str, Any]) -> dict[str, float]:
-        """Metrics from sums; where predictions are averaged, unmirrored/ are those of the images as they are."""
+        """Metrics from sums; where predictions are averaged, single/ are those of the images alone."""
         metrics = {'loss': float(sums['loss'] / sums['examples']), **summarize(sums['confusion'], self.classes)}
-        if 'unmirrored' in sums:
-            metrics |= {f'unmirrored/{name}': value for name, value in self.summarize(sums['unmirrored']).items()}
+        if 'single' in sums:
+            metrics |= {f'single/{name}': value for name, value in self.summarize(sums['single']).items()}
         return metrics
 
     def figures(self, variables, examples, keys: Keys) -> dict[str, np.ndarray]:

@@ -80,7 +80,7 @@ def all_figures(
         originals: `[N, H, W, C]` in `[0, 1]`. labels: `[N]`, the true ones.
         swaps: `[classes, N, H, W, C]`, each original as each label.
         interpolation: `[pairs, steps, H, W, C]`. samples: `[classes, count, H, W, C]`.
-        real: training images of each class, uint8 `[M, H, W, C]`. names: of the classes.
+        real: images of each class, uint8 `[M, H, W, C]`. names: of the classes.
     """
     count, shown = len(swaps), shown_labels(len(swaps))
     wrong = (labels + 1 + np.arange(len(labels)) % (count - 1)) % count
@@ -110,12 +110,12 @@ def swap_grid(originals: np.ndarray, labels: np.ndarray, swaps: np.ndarray, name
 
 
 def nearest_grid(originals, labels, swaps, given, real: Sequence[np.ndarray], names: Sequence[str]) -> np.ndarray:
-    """The first ten originals, a row each, what they become under a wrong label, and the real images nearest to that.
+    """The first ten originals, a row each, what they become under the given labels, and the real images nearest to it.
 
-    Arguments as `all_figures`; given: a label of each original, `[N]`.
+    Arguments as `all_figures`; given: a wrong label for each original, `[N]`.
     """
     rows = range(min(10, len(originals)))
-    fig, axes = tiles(len(rows), 2 + NEAREST, 'original, result, and the nearest training images of its label')
+    fig, axes = tiles(len(rows), 2 + NEAREST, 'original, result, and the nearest real images of the given label')
     for axis in axes.flat:
         axis.axis('off')
     for i, (left, middle, *others) in zip(rows, axes, strict=True):

@@ -82,7 +82,7 @@ def build(config, channels: int, classes: int, mode: Mode) -> ConditionalVAE:
     model = config.model
     encoder = ENCODERS[model.encoder](model.width, mode)
     width, size = model.decoder_width or model.width, config.data.image_size
-    decoder = DECODERS[model.encoder](width, channels, size, mode, model.modulated)
+    decoder = DECODERS[model.encoder](width, channels, size, mode, modulated=model.modulated)
     return ConditionalVAE(encoder, decoder, model.latent, classes)
 
 

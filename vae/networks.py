@@ -47,9 +47,10 @@ class SmallDecoder(nn.Module):
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
         """Latents `[B, Z]` to logits of images `[B, size, size, channels]`, size a multiple of 4."""
+        x = to_map(z, self.size // 4, self.width, self.mode)
         code = to_code(z, self.mode) if self.modulated else None
-        x = conv_norm_relu(to_map(z, self.size // 4, self.width, self.mode), self.width, self.mode)
-        x = TransposedConv(self.width, self.mode.dtype)(modulate(x, code))
+        x = modulate(conv_norm_relu(x, self.width, self.mode), code)
+        x = TransposedConv(self.width, self.mode.dtype)(x)
         for _ in range(2):
             x = modulate(conv_norm_relu(x, self.width, self.mode), code)
         x = TransposedConv(3 * self.width // 4, self.mode.dtype)(x)
@@ -116,8 +117,9 @@ class ResNet9Decoder(nn.Module):
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
         """Latents `[B, Z]` to logits of images `[B, size, size, channels]`, size a multiple of 8."""
+        x = to_map(z, self.size // 8, 8 * self.width, self.mode)
         code = to_code(z, self.mode) if self.modulated else None
-        x = Residual(self.mode)(modulate(to_map(z, self.size // 8, 8 * self.width, self.mode), code))
+        x = Residual(self.mode)(modulate(x, code))
         for factor in (4, 2):
             x = TransposedConv(factor * self.width, self.mode.dtype)(x)
             x = modulate(conv_norm_relu(x, factor * self.width, self.mode), code)

@@ -54,7 +54,7 @@ class VAETask(data.LabelledTask):
     title = 'Label-conditioned VAE'
     headline = ('total', 'reconstruction', 'kl', 'swap_accuracy/judge')
     curves = ('total', 'reconstruction', 'kl', 'label_loss')
-    figure_examples = 64
+    figure_examples = 1000  # Real images for comparison; 64 of them are reconstructed and swapped.
     takes_labels = True
     per_example = ('judged',)
 
@@ -371,20 +371,15 @@ class VAETask(data.LabelledTask):
         return metrics
 
     def figures(self, variables, examples, keys: Keys) -> dict[str, np.ndarray]:
-        """Reconstructions, swaps and interpolations of the examples, real images near swaps, samples of every label."""
-        pixels, labels = examples['image'] / np.float32(255), examples['label']
+        """Reconstructions, swaps and interpolations of 64 examples, samples, and the examples nearest to swaps."""
+        pixels, labels = shown(examples)
         drawn = jax.tree.map(np.asarray, self.compiled_pictures(variables, pixels, labels, keys.stream('samples')))
-        return figures.all_figures(pixels, labels, **drawn, real=self.real_images, names=self.classes)
-
-    @functools.cached_property
-    def real_images(self) -> list[np.ndarray]:
-        """At most 1,000 training images of each label, uint8 `[N, S, S, C]`."""
-        arrays = self.load('train')
-        return [arrays['image'][np.flatnonzero(arrays['label'] == label)[:1000]] for label in range(len(self.classes))]
+        real = [examples['image'][examples['label'] == label] for label in range(len(self.classes))]
+        return figures.all_figures(pixels, labels, **drawn, real=real, names=self.classes)
 
     def compare(self, runs: dict[str, tuple], examples) -> list[Picture]:
         """The swap grid of each of several runs: name to (task, variables)."""
-        pixels, labels, pictures = examples['image'] / np.float32(255), examples['label'], []
+        (pixels, labels), pictures = shown(examples), []
         for name, (task, variables) in runs.items():
             swaps = jax.jit(task.swaps)(variables, pixels[:10])
             grid = figures.swap_grid(pixels, labels, np.asarray(swaps), task.classes)
@@ -431,6 +426,13 @@ class VAETask(data.LabelledTask):
         names = [self.classes[label] for label in labels]
         images = dict(zip(names, map(figures.to_image, output), strict=True))
         return {'grid': figures.row_of(picture, images), **images}, {'labels': names}
+
+
+def shown(examples: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """64 of the examples, spread evenly: images `[64, S, S, C]` in `[0, 1]` and labels `[64]`."""
+    count = len(examples['label'])
+    rows = np.linspace(0, count - 1, min(64, count)).round().astype(int)
+    return examples['image'][rows] / np.float32(255), examples['label'][rows]
 
 
 def unstack(tree, names: Iterable[str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Predictions that are averaged with those for the mirrored image."""
+"""Predictions that are averaged with those for the mirror image."""
 
 import jax
 import numpy as np
@@ -16,14 +16,15 @@ def averaging_task(config):
     return make_tiny_task(filled(config, {'average_mirrored': True}))
 
 
-def test_prediction_for_the_mirrored_image_is_mirrored(averaging_task, tiny_task):
+def test_probabilities_are_averaged_with_those_of_the_mirror_image(averaging_task, tiny_task):
     variables, _ = initial_of(tiny_task)
     images = averaging_task.load('test')['image'][:3]
-    for task in (averaging_task, tiny_task):
-        predict = jax.jit(task.predict)
-        one, other = (np.asarray(predict(variables, pixels)) for pixels in (images, images[:, :, ::-1]))
-        np.testing.assert_allclose(one.sum(-1), 1, rtol=1e-5)
-        assert np.allclose(one, other[:, :, ::-1], atol=1e-6) == (task is averaging_task)
+    single, single_mirrored, averaged = (
+        np.asarray(jax.jit(task.predict)(variables, pixels))
+        for task, pixels in ((tiny_task, images), (tiny_task, images[:, :, ::-1]), (averaging_task, images))
+    )
+    assert not np.allclose(single, single_mirrored[:, :, ::-1], atol=1e-4)
+    np.testing.assert_allclose(averaged, (single + single_mirrored[:, :, ::-1]) / 2, atol=1e-6)
 
 
 def test_evaluation_measures_both_kinds_of_prediction(averaging_task, tiny_task):
@@ -32,5 +33,5 @@ def test_evaluation_measures_both_kinds_of_prediction(averaging_task, tiny_task)
         Evaluation(task, Devices()).metrics(variables, constants, lambda: None, 'test')
         for task in (averaging_task, tiny_task)
     )
-    assert {name: both[f'unmirrored/{name}'] for name in plain} == pytest.approx(plain)
+    assert {name: both[f'single/{name}'] for name in plain} == pytest.approx(plain)
     assert both['loss'] != pytest.approx(plain['loss'])

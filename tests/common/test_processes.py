@@ -100,7 +100,7 @@ def test_run_of_two_processes_survives_a_kill_and_a_signal(pets, no_figures, tmp
     lines = metric_lines(workdir)
     assert [(line['step'], line['split']) for line in lines] == [(line['step'], line['split']) for line in expected]
     for found, line in zip(lines, expected, strict=True):  # Training enlarges rounding.
-        room = 1e-3 if line['step'] <= EVALUATED else 0.02
+        room = 5e-3 if line['step'] <= EVALUATED else 0.02
         assert numbers(found) == pytest.approx(numbers(line), rel=room, abs=room), line['step']
 
     path = workdir / 'results.json'

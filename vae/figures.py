@@ -121,11 +121,12 @@ def nearest_grid(originals, labels, swaps, given, real: Sequence[np.ndarray], na
     for i, (left, middle, *others) in zip(rows, axes, strict=True):
         swap = swaps[given[i], i]
         found = nearest(swap, real[given[i]], NEAREST)
-        for axis, image in zip((left, middle, *others), (originals[i], swap, *found), strict=False):
+        for axis in (left, middle, *others[: len(found)]):
             axis.axis('on')
+        tile(left, originals[i], f'is {short(names[labels[i]])}')
+        tile(middle, swap, f'given {short(names[given[i]])}', 'firebrick')
+        for axis, image in zip(others, found, strict=False):
             tile(axis, image)
-        left.set_xlabel(f'is {short(names[labels[i]])}', fontsize=7, labelpad=2)
-        middle.set_xlabel(f'given {short(names[given[i]])}', fontsize=7, labelpad=2, color='firebrick')
     return figure_to_image(fig)
 
 

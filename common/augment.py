@@ -74,8 +74,10 @@ def randomly_moved(
 ) -> jax.Array:
     """An image `[S, S, C]`, resampled in its own size as `random_sampling` draws."""
     size = len(image)
-    options = {'flip': flip, 'scale': scale, 'aspect': aspect, 'shift': shift}
-    return resample_image(image, random_sampling(key, input_size=size, output_size=size, **options))
+    sampling = random_sampling(
+        key, input_size=size, output_size=size, flip=flip, scale=scale, aspect=aspect, shift=shift
+    )
+    return resample_image(image, sampling)
 
 
 def resample_image(image: jax.Array, sampling: Sampling) -> jax.Array:

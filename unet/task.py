@@ -216,11 +216,11 @@ class SegmentationTask(Task):
     def compiled_logits(self):
         return jax.jit(self.logits)
 
-    def eval_step(self, variables, constants, batch, keys: Keys, measures=None) -> dict[str, jax.Array]:
+    def eval_step(self, variables, constants, batch, keys: Keys, measures=None) -> dict[str, Any]:
         """Metric sums over the valid examples of a batch; with `average_mirrored` also of the single predictions."""
         images, labels, valid = batch['image'] / 255.0, batch['labels'], batch['valid']
         logits = self.logits(variables, images)
-        sums = metric_sums(self.losses(logits, labels), logits, labels, valid)
+        sums: dict[str, Any] = metric_sums(self.losses(logits, labels), logits, labels, valid)
         if self.config.average_mirrored:
             single = self.single_logits(variables, images)
             sums['single'] = metric_sums(self.losses(single, labels), single, labels, valid)

@@ -10,6 +10,8 @@ from ml_collections import ConfigDict
 
 from configs import classifier_mnist
 
+CLASSES = ('airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck')
+
 
 def get_config(variant: str = '') -> ConfigDict:
     """As classifier_mnist, for colour images, which it is to read through noise (see vae_cifar10)."""
@@ -18,6 +20,7 @@ def get_config(variant: str = '') -> ConfigDict:
         {
             'name': 'synthetic_objects' if variant else 'cifar10',
             'image_size': 32,
+            'classes': () if variant else CLASSES,
             'mean': (0.4914, 0.4822, 0.4465),
             'std': (0.247, 0.243, 0.261),
         }

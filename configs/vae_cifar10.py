@@ -14,6 +14,7 @@ Measured at width 16 after 5 epochs (docs/results.md): the judge predicts the gi
 from ml_collections import ConfigDict
 
 from configs import vae_mnist
+from configs.classifier_cifar10 import CLASSES
 
 
 def get_config(variant: str = '') -> ConfigDict:
@@ -28,6 +29,7 @@ def get_config(variant: str = '') -> ConfigDict:
         {
             'name': 'synthetic_objects' if variant else 'cifar10',
             'image_size': 32,
+            'classes': () if variant else CLASSES,
             'mean': (0.4914, 0.4822, 0.4465),
             'std': (0.247, 0.243, 0.261),
         }

@@ -9,7 +9,7 @@ Needs three classifiers, which it copies into its work directory:
     python main.py --config=configs/vae_cifar10_robust.py:demo      synthetic objects, after the other three's :demo
 
 Measured at width 16 after 8 epochs (docs/results.md): the judge predicts the given label for 84.5 % of the swaps, and
-reconstruction is -559 nats; 87 minutes on two cores.
+reconstruction is -559 nats; 90 minutes on two cores.
 """
 
 from ml_collections import ConfigDict

@@ -59,7 +59,7 @@ def grid(images: np.ndarray, title: str, row_names=(), column_names=()) -> np.nd
         for axis, image in zip(row, pictures, strict=True):
             tile(axis, image)
     for axis, name in zip(axes[:, 0], row_names, strict=False):
-        axis.set_ylabel(name, fontsize=8, rotation=0, labelpad=14, va='center')
+        axis.set_ylabel(name, fontsize=8, rotation=0, labelpad=4, ha='right', va='center')
     for axis, name in zip(axes[0], column_names, strict=False):
         axis.set_title(name, fontsize=8)
     return figure_to_image(fig)

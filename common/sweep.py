@@ -6,6 +6,7 @@ import pathlib
 import runpy
 from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
 from common import config as config_lib
@@ -94,6 +95,7 @@ def run(
             notice(f'{number} of {len(configs)}: {workdir} is finished')
             continue
         notice(f'{number} of {len(configs)}: {workdir}')
+        jax.clear_caches()  # They keep the compiled programs of finished runs in memory.
         try:
             train(task, workdir)
         except Diverged as error:

@@ -5,6 +5,7 @@ import pathlib
 import signal
 from types import SimpleNamespace
 
+import jax
 import pytest
 
 from common import sweep, train
@@ -48,6 +49,17 @@ def test_flags_apply_to_all_runs_and_fix_an_axis():
     configs = sweep.cells(given.value, sweep.read_axes(given))
     assert list(configs) == [f'{down}_{up}_dice_seed1' for up in ('tr', 'ups') for down in ('mp', 'strconv')]
     assert {config.model.width for config in configs.values()} == {4}
+
+
+def test_compiled_programs_of_finished_runs_are_dropped(tmp_path):
+    program, kept = jax.jit(lambda x: x + 1), []
+
+    def train(task, workdir):
+        kept.append(program._cache_size())
+        program(1.0)
+
+    sweep.run(sweep.cells(sweep_unet.get_config('demo'), AXES), tmp_path, main.make_task, train)
+    assert kept == [0] * 4
 
 
 @pytest.mark.parametrize(

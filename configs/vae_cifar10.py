@@ -14,7 +14,7 @@ Measured at width 16 after 5 epochs (docs/results.md): the judge predicts the gi
 from ml_collections import ConfigDict
 
 from configs import vae_mnist
-from configs.classifier_cifar10 import CLASSES
+from configs.classifier_cifar10 import data
 
 
 def get_config(variant: str = '') -> ConfigDict:
@@ -25,15 +25,7 @@ def get_config(variant: str = '') -> ConfigDict:
     """
     config = vae_mnist.get_config(variant)
     suffix = f'_{variant}' if variant else ''
-    config.data.update(
-        {
-            'name': 'synthetic_objects' if variant else 'cifar10',
-            'image_size': 32,
-            'classes': () if variant else CLASSES,
-            'mean': (0.4914, 0.4822, 0.4465),
-            'std': (0.247, 0.243, 0.261),
-        }
-    )
+    config.data.update(data(variant))
     config.model.update(
         {'encoder': 'resnet9', 'width': 8 if variant else 64, 'decoder_width': 0, 'latent': 64 if variant else 512}
     )

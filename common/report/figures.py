@@ -49,6 +49,7 @@ def curves(workdir: pathlib.Path, names: tuple[str, ...]) -> np.ndarray:
         for number, split in enumerate(('train', 'validation', 'test')):
             draw_curve(axis, lines, split, name, label=split, color=f'C{number}')
         finish_curves(axis, name)
+        choose_scale([axis])
     return figure_to_image(fig)
 
 
@@ -76,6 +77,7 @@ def compare_curves(rows: dict[str, list[list[dict]]], name: str) -> np.ndarray:
                 )
         axis.set(title=f'{title_of(name)}, {" or ".join(sorted(drawn))}', xlabel='step')
         axis.grid(alpha=0.3)
+    choose_scale(axes)
     handles, labels = max((axis.get_legend_handles_labels() for axis in axes), key=lambda pair: len(pair[0]))
     fig.legend(
         handles,
@@ -99,9 +101,17 @@ def draw_curve(axis, lines: list[dict], split: str, name: str, **style) -> None:
         axis.plot(*smooth(points).T, **style, linewidth=1.8, marker='o' if len(points) == 1 else None)
 
 
+def choose_scale(axes) -> None:
+    """Makes the shared y axis logarithmic if all values are positive and the largest is over 100 times the smallest."""
+    values = np.concatenate([line.get_ydata() for axis in axes for line in axis.lines] or [[]])
+    if len(values) and 0 < 100 * values.min() < values.max():
+        axes[0].set_yscale('log')
+
+
 def finish_curves(axis, title: str) -> None:
     """Sets title, axes, grid, and a legend that explains the two lines."""
     axis.set(title=title_of(title), xlabel='step')
+    axis.locator_params(axis='x', nbins=6)
     axis.grid(alpha=0.3)
     if axis.get_legend_handles_labels()[0]:
         axis.legend(fontsize=8, title='smoothed (raw: faint)', title_fontsize=7)

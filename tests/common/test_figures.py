@@ -3,7 +3,7 @@
 from matplotlib.figure import Figure
 import numpy as np
 
-from common.report.figures import draw_curve, smooth
+from common.report.figures import choose_scale, draw_curve, smooth
 
 
 def test_sparse_curve_is_not_smoothed():
@@ -24,3 +24,15 @@ def test_single_point_is_drawn():
     draw_curve(axis, [{'step': 5, 'split': 'test', 'loss': 2.0}], 'test', 'loss', label='test')
     line = axis.lines[-1]
     assert line.get_marker() == 'o' and line.get_xydata().tolist() == [[5, 2]]
+
+
+def test_scale_is_logarithmic_for_positive_values_over_two_decades():
+    def scale(*values):
+        axis = Figure().subplots()
+        axis.plot(values)
+        choose_scale([axis])
+        return axis.get_yscale()
+
+    assert scale(1000.0, 0.1) == 'log'
+    for values in ((1.0, 0.1), (1000.0, -0.1), (1000.0, 0.0), (float('nan'), 1.0), ()):
+        assert scale(*values) == 'linear'

@@ -39,6 +39,6 @@ def test_table_has_ratios_to_plain_layers():
     ours, plain = (Row('v5e_1', 'unet_mp_tr', 'gradient', layers) for layers in ('ours', 'plain'))
     lines = table({ours.name: values, plain.name: values | {'megacycles': 10.0, 'gigabytes': 4.0}}).splitlines()
     assert lines[2] == (
-        '| v5e_1 | unet_mp_tr | gradient | ours | bfloat16 | configured | 8 | 3 | 1 | 1024 | 0.06 | '
+        '| v5e_1 | unet_mp_tr | gradient | ours | bfloat16 | 16 | 8 | 3 | 1 | 1024 | 0.06 | '
         '2, 0.5 | 0.800, 0.750 | 70 |'
     )

@@ -149,6 +149,8 @@ class Objective(nn.Module):
 
     def __init__(self, work):
         super().__init__()
+        if work.config.reconstruct_wrong or work.config.swap_weight:
+            raise ValueError('this objective compares no wrong labels and has no swap loss')
         self.config, own, read = work.config, work.config.data, work.classifier.data
         self.standardize = standardize(own.mean, own.std)
         self.standardize_mean = standardize(own.mean, own.std, white=1)

@@ -90,12 +90,17 @@ def check_same(task: Task, workdir: pathlib.Path, leave_out: tuple[str, ...] = (
 
 def check_same_folder(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Raises UserError where the run in `workdir` was trained on another folder of pictures that is still there."""
-    old, new = (pathlib.Path(data.dir).expanduser().resolve() for data in (load_config(workdir).data, config.data))
-    if config.data.name == 'folder' and old != new and old.is_dir():
+    old, new = folder_of(load_config(workdir)), folder_of(config)
+    if old and new and old != new and old.is_dir():
         raise UserError(
             f'{workdir} is trained on the pictures in {old}; choose another --workdir for {new}, or '
             '--mode=eval to evaluate on them'
         )
+
+
+def folder_of(config: ConfigDict) -> pathlib.Path | None:
+    """The folder of pictures that a configuration names; None for another data set."""
+    return pathlib.Path(config.data.dir).expanduser().resolve() if config.data.name == 'folder' else None
 
 
 def is_finished(workdir: pathlib.Path) -> bool:
@@ -215,7 +220,8 @@ def copy_runs(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Copies the runs that `config` names into `workdir`; once training has begun, the copies are kept.
 
     Raises:
-        UserError: one of the runs is not finished; or training has begun and the copy is gone.
+        UserError: one of the runs is not finished, or was trained on other data; or training has begun and the copy is
+            gone.
     """
     targets = copies(config, workdir)
     if last_step(workdir) is not None:
@@ -231,11 +237,28 @@ def copy_runs(config: ConfigDict, workdir: pathlib.Path) -> None:
             continue
         if not is_finished(source):
             raise UserError(f'{key}: the run in {source} is not finished; start it again to finish it')
+        check_same_split(config, key, source)
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(source / 'checkpoints', copy / 'checkpoints')
         if (source / 'best').exists():
             shutil.copytree(source / 'best', copy / 'best')
         shutil.copy(source / CONFIG, copy)  # Last: it marks the copy as whole.
+
+
+def check_same_split(config: ConfigDict, key: str, source: pathlib.Path) -> None:
+    """Raises UserError where images to test on may be among those that the run in `source` was trained on."""
+    stored = load_config(source)
+    theirs, ours = folder_of(stored), folder_of(config)
+    for name, old, new in (
+        ('name', stored.data.name, config.data.name),
+        ('dir', theirs, ours if theirs and theirs.is_dir() else theirs),  # A folder that is gone may have moved here.
+        ('test_share', *(data.get('test_share') if ours else None for data in (stored.data, config.data))),
+    ):
+        if old != new:
+            raise UserError(
+                f'{key}: the run in {source} was trained with data.{name} = {old}, not {new}; name one with the same '
+                'training and test images'
+            )
 
 
 def warn_stale_copies(config: ConfigDict, workdir: pathlib.Path) -> None:

@@ -26,6 +26,7 @@ def attacked(
 
 
 def unit(images: jax.Array) -> jax.Array:
+    """Each image scaled to length 1."""
     return images / length(images)
 
 

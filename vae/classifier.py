@@ -157,11 +157,6 @@ def classifier_task(config: ConfigDict, key: str) -> ClassifierTask:
     stored = workdir_lib.load_config(workdir)
     if stored.get('task') != 'classifier':
         raise UserError(f'{key}: the run in {workdir} is no classifier; name one trained with configs/classifier_*.py')
-    if stored.data.name != config.data.name:
-        raise UserError(
-            f'{key}: the classifier in {workdir} was trained on {stored.data.name}, not on '
-            f'{config.data.name}; name another one'
-        )
     if list(stored.data.classes) != list(config.data.classes):
         theirs, ours = (', '.join(names[:5]) for names in (stored.data.classes, config.data.classes))
         raise UserError(
@@ -178,14 +173,22 @@ def classifier_tasks(config: ConfigDict) -> dict[str, ClassifierTask]:
     named = {name: key for name, key in CLASSIFIERS.items() if name != 'second' or config[key]}
     tasks = {name: classifier_task(config, key) for name, key in named.items()}
     for name, key in named.items():
-        if name != 'judge' and not differences(tasks[name].config, tasks['judge'].config):
+        if name != 'judge' and same_start(tasks[name].config, tasks['judge'].config):
             raise UserError(
-                f'judge_workdir: the judge is the same run as that of {key}; name one of another architecture or seed'
+                f'judge_workdir: it has the architecture and the seed of the run of {key}; name another one'
             )
+    if 'second' in tasks and not differences(tasks['second'].config, tasks['frozen'].config):
+        raise UserError('second_workdir: it is the same run as that of classifier_workdir; name another one')
     return tasks
 
 
+def same_start(config: ConfigDict, other: ConfigDict) -> bool:
+    """Whether two classifiers begin with the same weights."""
+    return config.seed == other.seed and config.model == other.model
+
+
 def metric_sums(losses, logits, labels, valid) -> dict[str, jax.Array]:
+    """Sums of the losses `[B]`, of examples and of right predictions, over the valid examples."""
     return {
         'loss': jnp.sum(jnp.where(valid, losses, 0)),
         'examples': jnp.sum(valid, dtype=jnp.int32),

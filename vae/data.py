@@ -36,10 +36,16 @@ class LabelledTask(Task):
         return Counter({str(example['label']): 1})
 
     def meaning(self) -> dict[str, str]:
-        return meaning(self.config.data)
+        return self.names_of_labels
+
+    @functools.cached_property
+    def names_of_labels(self) -> dict[str, str]:
+        """The class of each of the data set's labels, written as a number."""
+        numbers = class_numbers(self.classes, self.data_set())
+        return {str(label): self.classes[number] for label, number in enumerate(numbers)}
 
     def tiles(self, example) -> dict[str, np.ndarray]:
-        return {self.meaning().get(str(example['label']), '?'): as_color(example['image'])}
+        return {self.names_of_labels.get(str(example['label']), '?'): as_color(example['image'])}
 
     def open_values(self) -> dict[str, Any]:
         return open_values(self.config)
@@ -82,13 +88,13 @@ def decode_example(
 
 
 def class_numbers(classes: tuple[str, ...], data_set: DataSet) -> tuple[int, ...]:
-    """For each label of a data set the number of its class: by name, or where names differ, by number.
+    """For each label of a data set the number of its class: by name, or where no name is the same, by number.
 
     Raises:
         UserError: there is a label that is no class.
     """
     labels = data_set.labels
-    if not labels or len(labels) == len(classes) and set(labels) != set(classes) and not is_folder(data_set):
+    if not labels or len(labels) == len(classes) and not set(labels) & set(classes) and not is_folder(data_set):
         return tuple(range(len(classes)))
     unknown = [label for label in labels if label not in classes]
     if unknown:
@@ -98,12 +104,6 @@ def class_numbers(classes: tuple[str, ...], data_set: DataSet) -> tuple[int, ...
             f'{", …" if len(classes) > 5 else ""}); with data.classes=() they are taken from the data'
         )
     return tuple(classes.index(label) for label in labels)
-
-
-def meaning(config: Any) -> dict[str, str]:
-    """The class of each of the data set's labels, written as a number."""
-    numbers = class_numbers(tuple(config.classes), find(config))
-    return {str(label): config.classes[number] for label, number in enumerate(numbers)}
 
 
 def as_color(image: np.ndarray) -> np.ndarray:
@@ -162,5 +162,7 @@ def check_images(config: ConfigDict) -> None:
     if len(config.data.mean) and len(config.data.std):
         check_standardization(config.data)
     names = tuple(config.data.classes)
-    if len(set(names)) < len(names) or len(names) == 1:
-        raise UserError(f'data.classes has {len(names)} names; it needs two different ones or more')
+    if len(names) == 1:
+        raise UserError('data.classes has one name; it needs two or more')
+    if len(set(names)) < len(names):
+        raise UserError(f'data.classes names {max(names, key=names.count)} more than once')

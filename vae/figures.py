@@ -6,24 +6,27 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from common.report.figures import figure_to_image, subplots
+from vae.manifold import given_label
+
+NEAREST = 5  # Real images beside each result.
+MOST_LABELS = 12  # In a picture of every label; of more, so many spread over all.
 
 
 def tile(axis, image: np.ndarray, below: str = '', color: str = 'black') -> None:
     """Draws one image `[H, W, C]` in `[0, 1]` with a line of text below it."""
+    axis.axis('on')
     axis.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap='gray', vmin=0, vmax=1)
     axis.set(xticks=[], yticks=[])
     axis.set_xlabel(below, fontsize=7, labelpad=2, color=color)
 
 
 def tiles(rows: int, columns: int, title: str):
-    """A figure of `rows` x `columns` axes with a title."""
+    """A figure of `rows` x `columns` places for a `tile`, empty so far, with a title."""
     fig, axes = subplots(rows, columns, (0.85 * columns + 0.4, 0.95 * rows + 0.5))
+    for axis in axes.flat:
+        axis.axis('off')
     fig.suptitle(title, fontsize=10)
     return fig, axes
-
-
-NEAREST = 5  # Real images beside each result.
-MOST_LABELS = 12  # In a picture of every label; of more, so many spread over all.
 
 
 def shown_labels(count: int) -> np.ndarray:
@@ -41,10 +44,7 @@ def labelled_grid(
 ) -> np.ndarray:
     """Images `[N, H, W, C]`, eight a row, with true and predicted label; mistakes in red."""
     fig, axes = tiles(-(-len(images) // 8), 8, 'true label → predicted label')
-    for axis in axes.flat:
-        axis.axis('off')
     for axis, image, label, p in zip(axes.flat, images, labels, probabilities, strict=False):
-        axis.axis('on')
         true, predicted = short(names[label]), short(names[p.argmax()])
         fits = len(true) + len(predicted) <= 6
         text = f'{true} → {predicted} ({p.max():.0%})' if fits else f'{true}\n→ {predicted}'
@@ -82,14 +82,14 @@ def all_figures(
         interpolation: `[pairs, steps, H, W, C]`. samples: `[classes, count, H, W, C]`.
         real: images of each class, uint8 `[M, H, W, C]`. names: of the classes.
     """
-    count, shown = len(swaps), shown_labels(len(swaps))
-    wrong = (labels + 1 + np.arange(len(labels)) % (count - 1)) % count
+    shown = shown_labels(len(swaps))
+    wrong = given_label(labels, np.arange(len(labels)), len(swaps))
     figures = {
         'swaps': swap_grid(originals, labels, swaps, names),
         'reconstructions': pairs(originals, labels, swaps, labels, names, 16, 'right labels: original, reconstruction'),
         'wrong_labels': pairs(originals, labels, swaps, wrong, names, 25, 'wrong labels: original, result'),
         'nearest': nearest_grid(originals, labels, swaps, wrong, real, names),
-        'samples': grid(samples[shown], 'samples of every label', [short(names[i]) for i in shown]),
+        'samples': grid(samples[shown], 'samples of every label, a style a column', [short(names[i]) for i in shown]),
     }
     if len(interpolation):  # Empty if there is only one image.
         figures['interpolation'] = grid(interpolation, 'from one image to another')
@@ -116,13 +116,9 @@ def nearest_grid(originals, labels, swaps, given, real: Sequence[np.ndarray], na
     """
     rows = range(min(10, len(originals)))
     fig, axes = tiles(len(rows), 2 + NEAREST, 'original, result, and the nearest real images of the given label')
-    for axis in axes.flat:
-        axis.axis('off')
     for i, (left, middle, *others) in zip(rows, axes, strict=True):
         swap = swaps[given[i], i]
         found = nearest(swap, real[given[i]], NEAREST)
-        for axis in (left, middle, *others[: len(found)]):
-            axis.axis('on')
         tile(left, originals[i], f'is {short(names[labels[i]])}')
         tile(middle, swap, f'given {short(names[given[i]])}', 'firebrick')
         for axis, image in zip(others, found, strict=False):
@@ -142,12 +138,8 @@ def pairs(
     """Each of the first `count` originals beside what it becomes under its given label."""
     count = min(count, len(originals))
     fig, axes = tiles(-(-count // columns), 2 * columns, title)
-    for axis in axes.flat:
-        axis.axis('off')
     for i in range(count):
         left, right = axes[i // columns, 2 * (i % columns) : 2 * (i % columns) + 2]
-        left.axis('on')
-        right.axis('on')
         tile(left, originals[i], f'is {short(names[labels[i]])}')
         color = 'black' if given[i] == labels[i] else 'firebrick'
         tile(right, swaps[given[i], i], f'given {short(names[given[i]])}', color)

@@ -24,7 +24,8 @@ def samples(apply: Callable, features: jax.Array, classes: int, key: jax.Array, 
     """New images of each label: `[classes, count, S, S, C]` in `[0, 1]`.
 
     The prior does not depend on the label. Latents are therefore drawn from the Gaussian with the mean and covariance
-    of the posteriors of `features` under each label.
+    of the posteriors of `features` under each label, from the same random numbers for each label: a column of the
+    result shows one style as every label.
     """
 
     def one(label):

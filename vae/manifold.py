@@ -1,14 +1,17 @@
 """Precision and recall of generated images in the features of a classifier, beside those of real ones."""
 
+from typing import TypeVar
+
 import jax
 import numpy as np
 from scipy.spatial.distance import cdist
 
+Array = TypeVar('Array', np.ndarray, jax.Array)
 NEIGHBOURS = 3  # The k of Kynkäänniemi et al. 2019, section 3.
-MOST = 1000  # Images a label whose features are compared, so that the distances of a class fit in memory.
+MOST = 1000  # Images a label whose features are compared: time grows with their square.
 
 
-def given_label(labels: jax.Array, index: jax.Array, classes: int) -> jax.Array:
+def given_label(labels: Array, index: Array, classes: int) -> Array:
     """One wrong label for each image, by turns: int32 `[B]` from true labels and places in the split, `[B]`."""
     return (labels + 1 + index % (classes - 1)) % classes
 

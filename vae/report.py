@@ -107,18 +107,19 @@ def swaps(rows: list[Entry], names: tuple[str, ...]) -> list[str]:
 
 
 def style(rows: list[Entry], names: tuple[str, ...]) -> list[str]:
-    """Correlation of each measure of style before and after the label changes, and what chance gives."""
+    """Correlation of each measure of style before and after the label changes."""
     keys = {key for row in rows for run in row.runs for key in run.results if key.startswith('style/')}
     lines = [
-        (measure.replace('_', ' '), how, *(spread(row.values(f'style/{measure}/{key}'), 2) for row in rows))
+        (measure.replace('_', ' '), among, *(spread(row.values(f'style/{measure}/{key}'), 2) for row in rows))
         for measure in sorted({key.split('/')[1] for key in keys})
-        for key, how in (('kept', 'its original'), ('shuffled', 'another image'))
+        for key, among in (('kept', 'all'), ('kept_within_labels', 'the same labels'))
     ]
     return [
         '',
         '### Style that is kept',
         '',
-        'Correlation between the image under a wrong label and its original; and, as a measure of '
-        'chance, with another image.',
-        *table(('measure', 'compared with', *names), lines),
+        'Correlation of the measure between images under wrong labels and their originals: over all of them, and '
+        'among those with the same true and the same given label. The first may come from the labels alone; the '
+        'second is 0 for a picture that depends on nothing else.',
+        *table(('measure', 'among', *names), lines),
     ]

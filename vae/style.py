@@ -1,4 +1,4 @@
-"""Measures of an image's style that do not depend on its label: what a swap should keep."""
+"""Measures of an image's style, which a swap should keep, and how well it keeps them."""
 
 import jax
 import jax.numpy as jnp
@@ -42,15 +42,46 @@ def color_measures(images: jax.Array) -> jax.Array:
     )
 
 
-def moments(a: jax.Array, b: jax.Array, weight: jax.Array) -> jax.Array:
-    """Weighted sums of 1, a, b, a², b², ab for measures `[..., M]` and weights `[...]`: `[6, M]`."""
-    terms = jnp.stack([jnp.ones_like(a), a, b, a * a, b * b, a * b])
-    axes = tuple(range(1, terms.ndim - 1))
-    return jnp.sum(terms * weight[None, ..., None], axis=axes)
+def batch_sums(originals: jax.Array, images: jax.Array, labels: jax.Array, valid: jax.Array) -> jax.Array:
+    """Sums over a batch, for `metrics`: of 1, a, b, a², b² and ab, by given and true label, `[6, K, K, M]`.
+
+    a are the measures of an original, b those of the image that it becomes.
+
+    Args:
+        originals: `[B, H, W, C]`. images: each of them as each of K labels, `[K, B, H, W, C]`.
+        labels: the true ones, int32 `[B]`, below K. valid: which images count, `[B]`.
+    """
+    members = jax.nn.one_hot(labels, len(images)) * valid[:, None]
+    b = jax.vmap(measures)(images)
+    a = jnp.broadcast_to(measures(originals)[None], b.shape)
+    return jnp.einsum('sgbm,bt->sgtm', jnp.stack([jnp.ones_like(a), a, b, a * a, b * b, a * b]), members)
 
 
-def correlations(sums: np.ndarray) -> np.ndarray:
-    """Pearson's correlation `[M]` from summed `moments` `[6, M]`."""
-    n, a, b, aa, bb, ab = np.asarray(sums, np.float64)
-    covariance = ab / n - a * b / n**2
-    return covariance / np.sqrt((aa / n - (a / n) ** 2) * (bb / n - (b / n) ** 2))
+def metrics(sums: np.ndarray, channels: int) -> dict[str, float]:
+    """Correlations of the measures of original and swap, from `batch_sums` over a split.
+
+    `NAME/kept` is that of all swaps. It may come from the true label alone, where slanted digits become slanted ones.
+    `NAME/kept_within_labels` is that of swaps with the same given and the same true label, pooled over both: 0 for a
+    picture that depends on the two labels alone.
+    """
+    swapped = np.asarray(sums, np.float64)[:, ~np.eye(sums.shape[1], dtype=bool)]  # [6, pairs of labels, M]
+    kept = correlation(deviations(swapped.sum(axis=1)))
+    within = correlation(deviations(swapped).sum(axis=1))
+    results = dict[str, float]()
+    for name, *values in zip(names(channels), kept, within, strict=True):
+        results |= dict(zip((f'{name}/kept', f'{name}/kept_within_labels'), map(float, values), strict=True))
+    return results
+
+
+def deviations(sums: np.ndarray) -> np.ndarray:
+    """Sums of squares and products of deviations from the means, aa, bb and ab `[3, ...]`, from raw ones `[6, ...]`."""
+    n, a, b, aa, bb, ab = sums
+    n = np.maximum(n, 1)
+    return np.stack([aa - a * a / n, bb - b * b / n, ab - a * b / n])
+
+
+def correlation(products: np.ndarray) -> np.ndarray:
+    """Pearson's correlation from `deviations`; NaN where a measure is the same in all images."""
+    aa, bb, ab = products
+    squares = aa * bb
+    return np.divide(ab, np.sqrt(np.maximum(squares, 0)), out=np.full(ab.shape, np.nan), where=squares > 0)

@@ -46,12 +46,12 @@ def metrics(sums: dict[str, np.ndarray]) -> dict[str, float]:
     """What swaps share and keep, each beside a bound, from `batch_sums` summed over a split.
 
     `shared_change` of swaps, and `shared_change/real` of real images in their place; `kept` by swaps, and
-    `kept/reconstruction` by reconstructions. Means over labels, or over images.
+    `kept/reconstruction` by reconstructions. Means over the labels that have one, or over images.
     """
     sums = {name: np.asarray(value, np.float64) for name, value in sums.items()}
     kept, kept_by_reconstruction = layout_kept(sums)
     return {
-        'shared_change': float(np.mean(shared_change(sums))),
+        'shared_change': mean_of_finite(shared_change(sums)),
         'shared_change/real': mean_of_finite(shared_change_of_real(sums)),
         'kept': kept,
         'kept/reconstruction': kept_by_reconstruction,

@@ -22,7 +22,7 @@ from common.layers.blocks import Mode
 from common.parallel import AXIS, Devices
 from common.task import Picture, Variables
 from configs import vae_mnist
-from vae import data, figures, latents, manifold, report, style
+from vae import data, evaluation, figures, latents, report
 from vae import swaps as swaps_lib
 from vae.adversaries import Adversaries
 from vae.classifier import CLASSIFIERS, ClassifierTask, classifier_tasks
@@ -30,25 +30,13 @@ from vae.losses import gaussian_log_likelihood, kl_divergence, label_nll
 from vae.model import ConditionalVAE, build
 from vae.networks import DECODERS
 
-LOSSES = (
-    'label_loss',
-    'swap_loss',
-    'adversary_loss',
-    'denial_loss',
-    'discriminator_loss',
-    'realism_loss',
-    'coarse_loss',
-    'cycle_loss',
-)
-
 
 @dataclasses.dataclass(frozen=True)
 class VAETask(data.LabelledTask):
     """Batches hold `image` uint8 `[B, S, S, C]` and `label` int32 `[B]`, the true one.
 
-    Those of the validation and test splits also hold `partner`: another image, for styles that agree by chance. The
-    constants are the variables of the `frozen` classifier, of a `second` one where the configuration names one, and of
-    the `judge`. They run in evaluation mode.
+    The constants are the variables of the `frozen` classifier, of a `second` one where the configuration names one, and
+    of the `judge`. They run in evaluation mode.
     """
 
     title = 'Label-conditioned VAE'
@@ -96,11 +84,6 @@ class VAETask(data.LabelledTask):
     def model(self, train: bool) -> ConditionalVAE:
         return build(self.config, self.channels, len(self.classes), Mode(train, jnp.dtype(self.config.dtype), AXIS))
 
-    def load(self, split: str) -> dict[str, np.ndarray]:
-        """All examples of a split; for evaluation, each with another one's image as `partner`."""
-        arrays = super().load(split)
-        return arrays if split == 'train' else arrays | {'partner': np.roll(arrays['image'], 1, axis=0)}
-
     def init(self, key: jax.Array) -> Variables:
         size, channels = self.config.data.image_size, self.channels
         images, latents = jnp.zeros((1, size, size, channels)), jnp.zeros((1, self.config.model.latent))
@@ -144,7 +127,7 @@ class VAETask(data.LabelledTask):
         labels = {'given': self.given_labels(batch, keys)}
         if self.config.swap_weight:
             labels['swap'] = self.other_labels(batch, keys, 'swap')
-        pixels = self.flipped(batch, keys) / 255.0
+        pixels = self.flipped(batch, keys)
         images = standardize(pixels, self.config.data)
         stacked = jnp.stack([*labels.values()])
         (posteriors, means, log_scale), updates = self.model(train=True).apply(
@@ -154,9 +137,9 @@ class VAETask(data.LabelledTask):
             self.noise(batch, keys),
             mutable=['batch_stats'],
         )
-        nll, maps = (unstack(x, labels) for x in self.shown_nll(constants, means, stacked, batch, keys))
-        posterior, mean = unstack((posteriors, means), labels)['given']
-        terms = self.elbo_terms(images, posterior, mean, log_scale)
+        nll, maps = (unstack(x, labels) for x in self.training_nll(constants, means, stacked, batch, keys))
+        posterior, decoded = unstack(posteriors, labels)['given'], unstack(means, labels)
+        terms = self.elbo_terms(images, posterior, decoded['given'], log_scale)
         # The target of a wrong label is not the original: then only the latent's size and the label count.
         reconstructed = (labels['given'] == batch['label']) | self.config.reconstruct_wrong
         terms['reconstruction'] = jnp.where(reconstructed, terms['reconstruction'], 0)
@@ -166,15 +149,16 @@ class VAETask(data.LabelledTask):
         mu = posterior.mu - params['embed_mu']['embedding'][labels['given']]
         terms |= self.adversaries.terms(params, mu=mu, maps=maps, labels=labels, true=batch['label'])
         if self.config.coarse_weight:
-            terms['coarse_loss'] = self.config.coarse_weight * swaps_lib.coarse_difference(means[-1], pixels)
+            terms['coarse_loss'] = self.config.coarse_weight * swaps_lib.coarse_difference(decoded['swap'], pixels)
         if self.config.cycle_weight:
-            cycled = self.cycled({'params': params, 'batch_stats': batch_stats}, means[-1], batch, keys)
-            terms['cycle_loss'] = -self.config.cycle_weight * self.log_likelihood(images, cycled, log_scale)
+            cycled = self.cycled({'params': params, 'batch_stats': batch_stats}, decoded['swap'], batch, keys)
+            scale = jax.lax.stop_gradient(log_scale)  # That of the likelihood fits the reconstructions alone.
+            terms['cycle_loss'] = -self.config.cycle_weight * self.log_likelihood(images, cycled, scale)
         total = objective(terms)
         sums = {name: jnp.sum(term) for name, term in (terms | {'total': total}).items()}
         return jnp.mean(total), (updates['batch_stats'], sums | {'examples': jnp.int32(len(total))})
 
-    def shown_nll(self, constants, images, labels, batch, keys: Keys) -> tuple[jax.Array, jax.Array]:
+    def training_nll(self, constants, images, labels, batch, keys: Keys) -> tuple[jax.Array, jax.Array]:
         """NLLs `[K, B]` of labels `[K, B]` by `frozen_nll`, for images `[K, B, S, S, C]`, shown transformed.
 
         Also the first classifier's feature maps of them, `[K, B, h, w, F]`.
@@ -218,11 +202,12 @@ class VAETask(data.LabelledTask):
         return gaussian_log_likelihood(images=images, mean=standardize(mean, self.config.data), log_scale=log_scale)
 
     def flipped(self, batch, keys: Keys) -> jax.Array:
-        """The images as float32 in [0, 255], mirrored at random if `augment.flip`."""
+        """The images as float32 in [0, 1], mirrored at random if `augment.flip`."""
+        pixels = batch['image'] / jnp.float32(255)
         if not self.config.augment.flip:
-            return batch['image'].astype(jnp.float32)
+            return pixels
         flip = jax.vmap(jax.random.bernoulli)(keys.per_example('flip', batch['index']))
-        return jnp.where(flip[:, None, None, None], batch['image'][:, :, ::-1], batch['image']).astype(jnp.float32)
+        return jnp.where(flip[:, None, None, None], pixels[:, :, ::-1], pixels)
 
     def transformed(self, images, batch, keys: Keys) -> jax.Array:
         """Images `[K, B, S, S, C]`, moved and noised at random as `show` says.
@@ -261,11 +246,14 @@ class VAETask(data.LabelledTask):
         if self.config.importance_samples and measures == 'all':
             terms['iw_bound'] = self.importance_bound(apply, images, posterior, log_scale, batch, keys)
         sums = {name: jnp.sum(jnp.where(valid, term, 0)) for name, term in terms.items()}
-        count = jnp.sum(valid, dtype=jnp.int32)
-        swaps = self.swap_sums(variables, constants, features, batch) if measures == 'all' else {}
-        return sums | {'examples': count} | swaps
+        sums |= {'examples': jnp.sum(valid, dtype=jnp.int32)}
+        if measures != 'all':
+            return sums
+        swaps, judged = evaluation.batch_sums(self.all_labels(variables, features), batch, self.classifiers, constants)
+        return sums | {'swaps': swaps, 'judged': judged}
 
     def bound(self, variables):
+        """The network's `apply` in evaluation mode, with these variables."""
         return functools.partial(self.model(train=False).apply, variables)
 
     def importance_bound(self, apply, images, posterior, log_scale, batch, keys: Keys) -> jax.Array:
@@ -293,54 +281,15 @@ class VAETask(data.LabelledTask):
         features = self.bound(variables)(standardize(pixels, self.config.data), method='features')
         return self.all_labels(variables, features)
 
-    def swap_sums(self, variables, constants, features, batch) -> dict[str, Any]:
-        """Sums over all labels of each image: what the classifiers predict, and how much style is kept."""
-        images = self.all_labels(variables, features)
-        given, true = self.label_column, batch['label'][None, :]
-        valid = batch['valid'][None, :]
-        wrong, right = (given != true) & valid, (given == true) & valid
-        sums = {
-            'swaps': jnp.sum(wrong, axis=1, dtype=jnp.int32),
-            'changes': swaps_lib.batch_sums(images, batch['image'] / 255.0, batch['label'], batch['valid']),
-            'judged': self.judged(constants, images, batch),
-        }
-        for name, classifier in self.classifiers.items():
-            logits = classifier.logits(constants[name], images.reshape(-1, *images.shape[2:]))
-            predicted = jnp.argmax(logits, axis=-1).reshape(len(self.classes), -1)
-            sums[f'given/{name}'] = jnp.sum(wrong & (predicted == given), axis=1, dtype=jnp.int32)
-            sums[f'original/{name}'] = jnp.sum(wrong & (predicted == true), dtype=jnp.int32)
-            sums[f'right/{name}'] = jnp.sum(right & (predicted == given), dtype=jnp.int32)
-        after = jax.vmap(style.measures)(images)
-        for pairs, original in (('kept', 'image'), ('shuffled', 'partner')):
-            before = jnp.broadcast_to(style.measures(batch[original] / 255.0)[None], after.shape)
-            sums[f'style_{pairs}'] = style.moments(before, after, wrong.astype(jnp.float32))
-        return sums
-
-    def judged(self, constants, images, batch) -> dict[str, jax.Array]:
-        """The judge's features of each image, its reconstruction, and one swap, for `manifold.metrics`."""
-        given = manifold.given_label(batch['label'], batch['index'], len(self.classes))
-        rows = jnp.arange(len(given))
-        shown = {
-            'real': batch['image'] / 255.0,
-            'reconstructed': images[batch['label'], rows],
-            'swapped': images[given, rows],
-        }
-        maps = {
-            name: self.classifiers['judge'].logits_and_maps(constants['judge'], pixels)[1]
-            for name, pixels in shown.items()
-        }
-        features = {name: jnp.mean(value, axis=(1, 2)) for name, value in maps.items()}
-        return {**features, 'labels': batch['label'], 'given': given}
-
     def summarize(self, sums: dict[str, Any]) -> dict[str, float]:
         """Metrics from sums; those of training and of the training split have no swaps.
 
         The terms add up to `total`. In training, an image that is not compared with its reconstruction counts as 0.
         """
         means = {
-            name: float(sums[name] / sums['examples'])
-            for name in ('total', 'reconstruction', 'kl', *LOSSES, 'mse', 'iw_bound')
-            if name in sums
+            name: float(value / sums['examples'])
+            for name, value in sums.items()
+            if name not in ('examples', 'swaps', 'judged')
         }
         metrics: dict[str, float] = {'loss': means['total']} | means
         if 'swaps' not in sums:
@@ -351,35 +300,18 @@ class VAETask(data.LabelledTask):
             'psnr': -10 * float(np.log10(means['mse'])),
             'bits_per_dim': (nats + float(np.log(255))) / float(np.log(2)),
         }
-        swaps = sums['swaps'].sum()
-        for name in (name for name in CLASSIFIERS if f'given/{name}' in sums):
-            metrics |= {
-                f'right_label_accuracy/{name}': float(sums[f'right/{name}'] / sums['examples']),
-                f'swap_accuracy/{name}': float(sums[f'given/{name}'].sum() / swaps),
-                f'original_label_rate/{name}': float(sums[f'original/{name}'] / swaps),
-            }
-        with np.errstate(invalid='ignore'):  # No image was turned into a label that all of them have.
-            by_label = sums['given/judge'] / sums['swaps']
-        metrics |= {f'swap_accuracy/judge/{label}': float(x) for label, x in zip(self.classes, by_label, strict=True)}
-        measured = swaps_lib.metrics(sums['changes']) | manifold.metrics(**sums['judged'], names=self.classes)
-        metrics |= {f'swap/{name}': value for name, value in measured.items()}
-        for pairs in ('kept', 'shuffled'):
-            values = style.correlations(sums[f'style_{pairs}'])
-            metrics |= {
-                f'style/{name}/{pairs}': float(x) for name, x in zip(style.names(self.channels), values, strict=True)
-            }
-        return metrics
+        return metrics | evaluation.metrics(sums['swaps'], sums['judged'], self.classes, self.channels)
 
     def figures(self, variables, examples, keys: Keys) -> dict[str, np.ndarray]:
         """Reconstructions, swaps and interpolations of 64 examples, samples, and the examples nearest to swaps."""
-        pixels, labels = shown(examples)
+        pixels, labels = spread_examples(examples)
         drawn = jax.tree.map(np.asarray, self.compiled_pictures(variables, pixels, labels, keys.stream('samples')))
         real = [examples['image'][examples['label'] == label] for label in range(len(self.classes))]
         return figures.all_figures(pixels, labels, **drawn, real=real, names=self.classes)
 
     def compare(self, runs: dict[str, tuple], examples) -> list[Picture]:
         """The swap grid of each of several runs: name to (task, variables)."""
-        (pixels, labels), pictures = shown(examples), []
+        (pixels, labels), pictures = spread_examples(examples), []
         for name, (task, variables) in runs.items():
             swaps = jax.jit(task.swaps)(variables, pixels[:10])
             grid = figures.swap_grid(pixels, labels, np.asarray(swaps), task.classes)
@@ -428,7 +360,7 @@ class VAETask(data.LabelledTask):
         return {'grid': figures.row_of(picture, images), **images}, {'labels': names}
 
 
-def shown(examples: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def spread_examples(examples: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """64 of the examples, spread evenly: images `[64, S, S, C]` in `[0, 1]` and labels `[64]`."""
     count = len(examples['label'])
     rows = np.linspace(0, count - 1, min(64, count)).round().astype(int)

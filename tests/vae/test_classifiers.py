@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from common import workdir as workdir_lib
+from common.config import filled
 from common.errors import UserError
 from configs import vae_mnist
 from main import make_task
@@ -58,7 +59,7 @@ def test_run_of_another_task_is_refused_as_classifier(config, vae_runs):
 
 @pytest.mark.parametrize(
     'key, value, message',
-    [('image_size', 32, 'images of another shape'), ('name', 'mnist', 'trained on synthetic_digits, not on mnist')],
+    [('image_size', 32, 'images of another shape'), ('classes', tuple('abcdefghij'), 'predicts other classes')],
 )
 def test_classifier_for_other_images_is_refused(config, key, value, message):
     config.data[key] = value
@@ -66,10 +67,43 @@ def test_classifier_for_other_images_is_refused(config, key, value, message):
         _ = VAETask(config).classifiers
 
 
-@pytest.mark.parametrize('key, name', [('classifier_workdir', 'classifier'), ('second_workdir', 'judge')])
-def test_judge_equal_to_a_frozen_classifier_is_refused(config, vae_runs, key, name):
-    config.update({'judge_workdir': str(vae_runs / name), key: str(vae_runs / name)})
-    with pytest.raises(UserError, match=f'the judge is the same run as that of {key}'):
+@pytest.mark.parametrize('key, value', [('name', 'mnist'), ('dir', 'other'), ('test_share', 0.3)])
+def test_classifier_with_another_split_is_refused_for_training(config, vae_runs, tmp_path, key, value):
+    judge = tmp_path / 'judge'
+    shutil.copytree(vae_runs / 'judge', judge)
+    folders = {name: tmp_path / name for name in ('pictures', 'other')}
+    for folder in folders.values():
+        folder.mkdir()
+    data = {'data.name': 'folder', 'data.dir': str(folders['pictures']), 'data.test_share': 0.2}
+    stored = filled(workdir_lib.load_config(judge), data)
+    (judge / 'config.json').write_text(stored.to_json_best_effort())
+    config.update({'classifier_workdir': str(judge), 'judge_workdir': str(judge)})
+    config.update_from_flattened_dict(data | {f'data.{key}': str(folders.get(value, value)) if key == 'dir' else value})
+    with pytest.raises(UserError, match=f'the run in .* was trained with data.{key} = .*, not .*{value}; name one'):
+        workdir_lib.copy_runs(config, tmp_path / 'vae')
+    folders['pictures'].rmdir()  # As if it had moved.
+    if key == 'dir':
+        workdir_lib.copy_runs(config, tmp_path / 'vae')
+
+
+def test_classifier_of_other_data_does_for_evaluation(config):
+    config.data.name = 'mnist'
+    assert set(VAETask(config).classifiers) == {'frozen', 'judge'}
+
+
+@pytest.mark.parametrize('key', ['classifier_workdir', 'second_workdir'])
+def test_judge_that_began_as_a_frozen_classifier_is_refused(config, vae_runs, tmp_path, key):
+    shutil.copytree(vae_runs / 'judge', tmp_path / 'judge')
+    stored = filled(workdir_lib.load_config(tmp_path / 'judge'), {'num_epochs': 1000})
+    (tmp_path / 'judge' / 'config.json').write_text(stored.to_json_best_effort())
+    config[key] = str(tmp_path / 'judge')
+    with pytest.raises(UserError, match=f'judge_workdir: it has the architecture and the seed of the run of {key}'):
+        _ = VAETask(config).classifiers
+
+
+def test_second_classifier_equal_to_the_first_is_refused(config):
+    config.second_workdir = config.classifier_workdir
+    with pytest.raises(UserError, match='second_workdir: it is the same run'):
         _ = VAETask(config).classifiers
 
 

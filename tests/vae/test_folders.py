@@ -149,6 +149,16 @@ def test_labels_are_matched_by_name_else_by_number(classes, labels, expected):
     assert data.class_numbers(classes, DataSet('own', {}, labels)) == expected
 
 
-def test_other_labels_than_the_classes_are_refused():
-    with pytest.raises(UserError, match=r'own has 3 labels, of which x, y, z are not in data.classes \(a, b\)'):
-        data.class_numbers(('a', 'b'), DataSet('own', {}, ('x', 'y', 'z')))
+@pytest.mark.parametrize('labels, unknown', [(('x', 'y', 'z'), 'x, y, z'), (('b', 'z'), 'z')])
+def test_other_labels_than_the_classes_are_refused(labels, unknown):
+    match = rf'own has {len(labels)} labels, of which {unknown} are not in data.classes \(a, b\)'
+    with pytest.raises(UserError, match=match):
+        data.class_numbers(('a', 'b'), DataSet('own', {}, labels))
+
+
+@pytest.mark.parametrize('classes, message', [(('a',), 'has one name'), (('a', 'b', 'a'), 'names a more than once')])
+def test_classes_must_be_two_or_more_different_names(classes, message):
+    config = classifier_folder.get_config()
+    config.data.classes = classes
+    with pytest.raises(UserError, match=message):
+        make_task(config)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 from common import evaluate
 from common.data import source
@@ -15,9 +16,9 @@ from common.parallel import AXIS, Devices
 from configs import classifier_mnist, vae_mnist
 from tests.helpers import initial_of, save_run, train_steps
 from tests.vae.test_task import KEYS, batch_of, draw_digits, loss_sums, shrunk, wilder
-from vae import attack, manifold, swaps
+from vae import attack, manifold, style, swaps
 from vae.classifier import ClassifierTask
-from vae.losses import label_nll
+from vae.losses import floored, label_nll
 from vae.task import VAETask
 
 EXAMPLES = {'train': 40, 'test': 101}
@@ -45,7 +46,7 @@ def measured(vae_runs, batch_size, devices):
     variables, constants = initial_of(task)
     evaluation = evaluate.Evaluation(task, Devices(jax.devices()[:devices]))
     metrics = evaluation.metrics(wilder(variables), constants, lambda: None, 'test')
-    return {name.removeprefix('swap/'): value for name, value in metrics.items() if name.startswith('swap/')}
+    return {name: value for name, value in metrics.items() if name.startswith(('swap/', 'style/'))}
 
 
 @pytest.mark.parametrize('batch_size, devices', [(7, 1), (16, 4)])
@@ -62,8 +63,9 @@ def test_measures_of_swaps_are_those_of_all_images_at_once(vae_runs, batch_size,
     def features(images):
         return np.asarray(task.classifiers['judge'].logits_and_maps(constants['judge'], images)[1].mean((1, 2)))
 
-    sums = jax.tree.map(np.asarray, swaps.batch_sums(images, pixels, labels, np.ones(101, bool)))
-    expected = swaps.metrics(sums) | manifold.metrics(
+    valid = np.ones(101, bool)
+    sums = jax.tree.map(np.asarray, swaps.batch_sums(images, pixels, labels, valid))
+    of_swaps = swaps.metrics(sums) | manifold.metrics(
         real=features(pixels),
         reconstructed=features(images[labels, place]),
         swapped=features(images[given, place]),
@@ -71,8 +73,12 @@ def test_measures_of_swaps_are_those_of_all_images_at_once(vae_runs, batch_size,
         given=given,
         names=task.classes,
     )
-    assert {'shared_change', 'kept', 'precision', 'precision/3', 'recall/real'} < set(expected)
-    assert measured(vae_runs, batch_size, devices) == pytest.approx(expected, abs=2e-3)
+    assert {'shared_change', 'kept', 'precision', 'precision/3', 'recall/real'} < set(of_swaps)
+    of_style = style.metrics(np.asarray(style.batch_sums(pixels, images, labels, valid)), 1)
+    found = measured(vae_runs, batch_size, devices)
+    for prefix, expected, room in (('swap', of_swaps, 2e-3), ('style', of_style, 1e-2)):
+        assert {name: found.pop(f'{prefix}/{name}') for name in expected} == pytest.approx(expected, abs=room)
+    assert not found
 
 
 def test_swaps_are_not_measured_on_the_training_split(vae_runs):
@@ -138,6 +144,7 @@ def test_larger_nll_of_two_frozen_classifiers_counts(vae_runs, tmp_path):
     for key, label in (('classifier_workdir', 0), ('second_workdir', 1)):
         variables = initial_of(classifier)[0]
         variables['params']['Dense_0']['bias'] = 9.0 * jax.nn.one_hot(label, 10)
+        classifier.config.seed = label
         config[key] = str(save_run(classifier, tmp_path / key, variables))
     task = VAETask(config)
     constants, batch = task.constants(), batch_of(task)
@@ -145,14 +152,14 @@ def test_larger_nll_of_two_frozen_classifiers_counts(vae_runs, tmp_path):
     nll, _ = jax.jit(task.frozen_nll)(constants, batch['image'] / 255.0, batch['label'])
     assert jnp.all(nll > 8)  # Each classifier alone would give every second image one close to 0.
     step = functools.partial(task.eval_step, measures='all')
-    assert 'given/second' in jax.eval_shape(step, *initial_of(task), batch, KEYS)
+    assert 'given/second' in jax.eval_shape(step, *initial_of(task), batch, KEYS)['swaps']
 
 
 def test_swaps_are_compared_coarsely_with_their_mirrored_originals(vae_runs):
     task = vae_task(vae_runs, 8)
     task.config.update_from_flattened_dict({'coarse_weight': 2.0, 'augment.flip': True})
     initial, batch = initial_of(task), batch_of(task)
-    pixels = task.flipped(batch, KEYS) / 255
+    pixels = task.flipped(batch, KEYS)
     labels = jnp.stack([task.given_labels(batch, KEYS), task.other_labels(batch, KEYS, 'swap')])
 
     def decoded(images):
@@ -163,6 +170,27 @@ def test_swaps_are_compared_coarsely_with_their_mirrored_originals(vae_runs):
     expected = 2 * swaps.coarse_difference(swapped, pixels).sum()
     assert loss_sums(task, initial, batch)['coarse_loss'] == pytest.approx(float(expected), rel=1e-4)
     assert np.any(pixels != batch['image'] / 255)
+
+
+def test_cycle_compares_the_original_with_the_swap_of_its_swap(vae_runs):
+    task = vae_task(vae_runs, 8)
+    task.config.cycle_weight = 0.5
+    initial, batch = initial_of(task), batch_of(task)
+    images = standardize(batch['image'] / 255.0, task.config.data)
+
+    def decoded(images, *labels, noise):
+        def last(images):
+            network = task.model(train=True)
+            return network.apply(initial[0], images, jnp.stack(labels), noise, mutable=['batch_stats'])[0][1][-1]
+
+        return jax.jit(jax.vmap(last, axis_name=AXIS))(images[None])[0]
+
+    labels = task.given_labels(batch, KEYS), task.other_labels(batch, KEYS, 'swap')
+    swapped = standardize(decoded(images, *labels, noise=task.noise(batch, KEYS)), task.config.data)
+    cycled = decoded(swapped, batch['label'], noise=task.noise(batch, KEYS, 'cycle'))
+    scale = np.exp(floored(initial[0]['params']['raw_log_scale']))
+    likelihood = scipy.stats.norm.logpdf(images, standardize(cycled, task.config.data), scale).sum()
+    assert loss_sums(task, initial, batch)['cycle_loss'] == pytest.approx(-0.5 * likelihood, rel=1e-4)
 
 
 @pytest.mark.parametrize('name', ['coarse_weight', 'cycle_weight', 'adversaries.swap'])

@@ -15,3 +15,39 @@ def test_colour_measures_of_known_images():
     assert measures == pytest.approx(
         {'red': 0.55, 'green': 0.25, 'blue': 0.1, 'contrast': 0.1, 'saturation': 0.45}, abs=1e-6
     )
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Measures of 300 originals [B, 1, 1, 5] of three labels, and a function that adds their sums up."""
+    monkeypatch.setattr(style, 'measures', lambda images: images.reshape(len(images), -1))
+    rng = np.random.default_rng(0)
+    labels, valid = rng.integers(0, 3, 300), np.arange(300) < 280
+    originals = (rng.normal(size=(300, 5)) + 2 * labels[:, None]).astype(np.float32).reshape(300, 1, 1, 5)
+
+    def metrics(swaps):
+        return style.metrics(np.asarray(style.batch_sums(originals, swaps, labels, valid)), 3)
+
+    return rng, labels, valid, originals, metrics
+
+
+def test_style_kept_is_the_correlation_by_numpy(drawn):
+    rng, labels, valid, originals, metrics = drawn
+    swaps = (rng.normal(size=(3, 300, 1, 1, 5)) + originals * np.arange(5)).astype(np.float32)
+    found = metrics(swaps)
+    wrong = (np.arange(3)[:, None] != labels) & valid
+    a, b = np.broadcast_to(originals, swaps.shape)[wrong].reshape(-1, 5), swaps[wrong].reshape(-1, 5)
+    pair = (3 * np.arange(3)[:, None] + labels)[wrong]
+    within = [x - np.stack([x[pair == p].mean(axis=0) for p in pair]) for x in (a, b)]
+    for i, name in enumerate(style.names(3)):
+        assert found[f'{name}/kept'] == pytest.approx(np.corrcoef(a[:, i], b[:, i])[0, 1], abs=1e-4)
+        expected = np.corrcoef(within[0][:, i], within[1][:, i])[0, 1]
+        assert found[f'{name}/kept_within_labels'] == pytest.approx(expected, abs=1e-4)
+
+
+def test_prototype_of_the_labels_keeps_nothing_within_labels(drawn):
+    rng, labels, _, _, metrics = drawn
+    prototypes = 2 * labels[None, :, None, None, None] + np.arange(3)[:, None, None, None, None]
+    found = metrics((prototypes + 0.1 * rng.normal(size=(3, 300, 1, 1, 5))).astype(np.float32))
+    for name in style.names(3):
+        assert found[f'{name}/kept'] > 0.7 and abs(found[f'{name}/kept_within_labels']) < 0.15

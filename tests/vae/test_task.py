@@ -275,6 +275,8 @@ def test_swaps_are_counted_as_numpy_counts_them(task, initial):
         assert metrics[f'right_label_accuracy/{metric}'] == pytest.approx(right[metric] / 20)
     assert [metrics[f'swap_accuracy/judge/{label}'] for label in range(10)] == pytest.approx(given['judge'] / 18)
     assert metrics['psnr'] == pytest.approx(-10 * np.log10(metrics['mse']))
+    log_density = (metrics['reconstruction'] - metrics['kl']) / 16**2 - np.log(255 * 0.3081)  # Of values 0 to 255.
+    assert metrics['bits_per_dim'] == pytest.approx(-np.log2(np.exp(log_density)))
 
 
 def test_without_embeddings_the_label_changes_nothing(task, initial):
@@ -374,8 +376,22 @@ def test_run_is_self_contained_and_can_be_resumed(task, vae_runs, tmp_path, caps
     assert metric_lines(stopped) == metric_lines(workdir)
 
 
-def test_number_of_devices_changes_only_rounding(task):
-    outcomes = []
+@pytest.mark.parametrize(
+    'values',
+    [
+        {},
+        {
+            'adversaries.latent': 3.0,
+            'adversaries.swap': 5.0,
+            'coarse_weight': 2.0,
+            'cycle_weight': 0.5,
+            'augment.flip': True,
+        },
+    ],
+)
+def test_number_of_devices_changes_only_rounding(config, values):
+    config.update_from_flattened_dict(values)
+    task, outcomes = VAETask(config), []
     for count in (1, 4):
         _, state, summaries = train_steps(task, 3, devices=jax.devices()[:count])
         outcomes.append((summaries, state.params, state.average))

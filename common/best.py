@@ -3,10 +3,8 @@
 import pathlib
 from typing import Any
 
-from common.checkpoint import Checkpoints
+from common.checkpoint import BEST, Checkpoints
 from common.errors import UserError
-
-FOLDER = 'best'
 
 
 def check(config: Any) -> None:
@@ -32,7 +30,7 @@ class Best:
         self.name, self.sign = metric.removeprefix('-'), -1 if metric.startswith('-') else 1
         found = [line[self.name] for line in lines if line['split'] == 'validation' and self.name in line]
         self.value = max((self.sign * value for value in found if value is not None), default=float('-inf'))
-        self.checkpoints = Checkpoints(workdir / FOLDER)
+        self.checkpoints = Checkpoints(workdir / BEST)
 
     def check_name(self, metrics: dict[str, float]) -> None:
         """Raises UserError unless the metric is one of `metrics`."""
@@ -47,5 +45,10 @@ class Best:
             self.checkpoints.wait()
 
     def restore(self, template: Any) -> tuple[Any, Any]:
-        """The best variables, placed as `template` is, and their step."""
+        """The best variables, placed as `template` is, and their step. Raises UserError where none was kept."""
+        if self.checkpoints.latest_step() is None:
+            raise UserError(
+                f'checkpoint.best is {self.name!r}, which was never a number in validation, so that no state was kept; '
+                'train with another metric in another --workdir'
+            )
         return self.checkpoints.restore({'average': template})['average'], self.checkpoints.latest_step() or 0

@@ -18,6 +18,7 @@ OTHER_VERSION = (
     'the checkpoints in {} are of another version of this program, or not of its config.json; use the '
     'version that wrote them'
 )
+BEST = 'best'  # The folder of the best state in a work directory, where the configuration keeps one.
 KEEP = 2  # Checkpoints: if the last one is damaged, there is an older one.
 
 
@@ -179,7 +180,7 @@ def restore(task: Task, workdir: pathlib.Path, devices: Devices) -> tuple[Variab
 
     They are those of the best checkpoint where the configuration keeps one, else of the latest.
     """
-    best = workdir / 'best'
+    best = workdir / BEST
     if task.config.checkpoint.best and last_step(best) is not None:
         workdir = best
     variables = jax.eval_shape(task.init, jax.random.key(task.config.seed))

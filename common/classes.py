@@ -24,8 +24,8 @@ def check_class_weights(text: str, classes: int) -> None:
         weights = (-1.0,)
     if weights and (not all(0 < weight < float('inf') for weight in weights) or classes and len(weights) != classes):
         raise UserError(
-            f"class_weights is {text!r}; give 'balanced' or a positive number for each of the "
-            f"{classes or 'classes'}: '1,1,3'"
+            f"class_weights is {text!r}; give 'balanced', or a positive number for each "
+            f"{f'of the {classes} classes' if classes else 'class'}, such as '1,1,3'"
         )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 import glob
+import itertools
 import logging
 import os
 import pathlib
@@ -99,10 +100,20 @@ def with_stored_config(argv: list[str]) -> list[str]:
     """The arguments, with the configuration of --workdir where --config.* flags change one and none is named."""
     named = any(re.match('--?config(=|$)', argument) for argument in argv)
     changed = any(re.match(r'--?config\.', argument) for argument in argv)
-    workdir = next((argument.partition('=')[2] for argument in argv if re.match('--?workdir=', argument)), '')
+    workdir = workdir_in(argv)
     if named or not changed or not (pathlib.Path(workdir).expanduser() / 'config.json').is_file():
         return argv
     return [argv[0], f'--config={pathlib.Path(configs.__file__).parent / "stored.py"}:{workdir}', *argv[1:]]
+
+
+def workdir_in(argv: list[str]) -> str:
+    """The last --workdir of a command line, `--workdir=PATH` or `--workdir PATH`; '' without one."""
+    found = ''
+    for argument, following in itertools.pairwise([*argv, '']):
+        name, equals, value = argument.partition('=')
+        if name in ('--workdir', '-workdir'):
+            found = value if equals else following
+    return found
 
 
 def parse(argv: list[str]) -> None:

@@ -87,20 +87,27 @@ def same_type(value: object, example: object) -> bool:
 def differences(stored: ConfigDict, config: ConfigDict) -> list[str]:
     """What differs between two configurations, in words.
 
-    Where data and other runs are found may differ, and so may what `config` leaves to the data.
+    Where data and other runs are found may differ, the batch of evaluation, and what `config` leaves to the data.
     """
     old, new = flatten(stored), flatten(config)
     names = sorted(old | new, key=lambda name: (name not in new, name not in old, name))
     return [
         f'{name} was {old.get(name)!r} and is now {new.get(name)!r}'
         for name in names
-        if not is_location(name) and old.get(name) != new.get(name) and not is_open(new.get(name))
+        if not (is_location(name) or name == 'eval_batch_size')
+        and old.get(name) != new.get(name)
+        and not left_to_data(new.get(name), old.get(name))
     ]
 
 
 def is_open(value: object) -> bool:
     """Whether a value is left to the data: an empty list, or class weights that are to be balanced."""
     return value in ([], (), 'balanced')
+
+
+def left_to_data(new: object, old: object) -> bool:
+    """Whether the stored value `old` may be what the data gave for `new`; balanced weights are never ''."""
+    return is_open(new) and not (new == 'balanced' and old == '')
 
 
 def filled(config: ConfigDict, values: Mapping[str, object]) -> ConfigDict:
@@ -111,7 +118,9 @@ def filled(config: ConfigDict, values: Mapping[str, object]) -> ConfigDict:
 def with_stored(config: ConfigDict, stored: ConfigDict) -> ConfigDict:
     """The configuration with the values of a stored one where it leaves them to the data."""
     old, new = flatten(stored), flatten(config)
-    known = {name: old[name] for name in new if is_open(new[name]) and not is_open(old.get(name, []))}
+    known = {
+        name: old[name] for name in new if left_to_data(new[name], old.get(name)) and not is_open(old.get(name, []))
+    }
     return filled(config, known) if known else config
 
 

@@ -58,26 +58,28 @@ class Evaluation:
     def metrics(self, variables, constants, poll: Callable[[], None], split: str = '') -> dict[str, float]:
         """Metrics of one split; `poll` is called after every batch and may raise to stop."""
         split = split or self.split
-        feed, step, totals = self.feed(split), self.step(split), Totals()
+        totals = Totals()
         sent: tuple = ()
-        for index, valid in batches.padded_batches(feed.size, self.batch_size):
-            batch = feed(index) | {'valid': self.devices.split(valid)}
+        for index, valid in batches.padded_batches(self.feed(split).size, self.batch_size):
             # Dispatch the next batch before waiting for the sums of the last one.
-            sent, arrived = (*step(variables, constants, batch, self.root), valid), sent
+            sent, arrived = self.send(split, index, valid, variables, constants), sent
             if arrived:
                 totals.add(*arrived)
             poll()
         totals.add(*sent)
         return metrics_of(self.task, totals.results())
 
-    def names(self, variables, constants) -> dict[str, float]:
+    def first_batch(self, variables, constants) -> dict[str, float]:
         """The metrics of a first batch of the split that is measured in the course of training."""
-        feed, totals = self.feed(self.split), Totals()
-        index, valid = next(batches.padded_batches(feed.size, self.batch_size))
-        batch = feed(index) | {'valid': self.devices.split(valid)}
-        sums, rows = self.step(self.split)(variables, constants, batch, self.root)
-        totals.add(sums, rows, valid)
+        totals = Totals()
+        index, valid = next(batches.padded_batches(self.feed(self.split).size, self.batch_size))
+        totals.add(*self.send(self.split, index, valid, variables, constants))
         return metrics_of(self.task, totals.results())
+
+    def send(self, split: str, index: np.ndarray, valid: np.ndarray, variables, constants) -> tuple:
+        """Dispatches the evaluation of one batch. Returns the arguments of `Totals.add`."""
+        batch = self.feed(split)(index) | {'valid': self.devices.split(valid)}
+        return *self.step(split)(variables, constants, batch, self.root), valid
 
     def results(self, variables, constants, step: int, poll: Callable[[], None], last: int) -> dict[str, Any]:
         """The contents of results.json: all metrics of the test split, and the loss on the training split.
@@ -131,8 +133,6 @@ class Totals:
 
 def add(totals, sums):
     """Adds in float64 on the host: a split may have more pixels than float32 counts exactly."""
-    if sums is None:
-        return totals
     sums = jax.tree.map(lambda x: np.asarray(x, np.float64), sums)
     return sums if totals is None else jax.tree.map(np.add, totals, sums)
 
@@ -178,6 +178,8 @@ def evaluate(task: Task, workdir: pathlib.Path) -> dict[str, Any]:
             }
         else:
             results = evaluation.results(variables, constants, step, lambda: None, last_step(workdir) or 0)
+            # A shared copy has its best state alone, at another step than the last.
+            results['finished'] |= workdir_lib.is_finished(workdir)
         ending = f'_{other}' if other else ''
 
         def write():

@@ -108,8 +108,9 @@ def run(
 
 
 def finished(task: Task, workdir: pathlib.Path) -> bool:
-    """Whether the run is finished. Raises UserError if it belongs to another configuration."""
+    """Whether the run is finished. Raises UserError if it belongs to another configuration or folder of pictures."""
     if not workdir_lib.is_finished(workdir):
         return False
     workdir_lib.check_same(task, workdir)
+    workdir_lib.check_same_folder(task.config, workdir)
     return True

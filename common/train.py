@@ -231,12 +231,16 @@ class Run:
         self.trainer = Trainer(task, train_feed, devices)
         self.plan = Plan(config, train_feed.size, self.trainer.steps, self.trainer.stage)
         self.evaluation = Evaluation(task, devices, train_feed)
-        for split in {'test', self.evaluation.split}:  # What is wrong with them shows before the first step.
+        for split in dict.fromkeys(
+            ('test', self.evaluation.split)
+        ):  # What is wrong with them shows before the first step.
             self.evaluation.feed(split)
 
         # 1. Initial values. 2. Over them, the latest checkpoint of the work directory, where there is one.
         self.checkpoints = Checkpoints(workdir)
         resumes = self.checkpoints.latest_step() is not None
+        if resumes:
+            workdir_lib.check_same_count(workdir, train_feed.size)
         state, constants = self.trainer.init('' if resumes else config.init_from)
         self.state, self.constants = devices.replicate(state), devices.replicate(constants)
         self.sums: Any = None  # Sums over the steps since the last multiple of `log_every_steps`.
@@ -247,8 +251,9 @@ class Run:
         self.writer = Writer(task, workdir, self.step)
         self.best = None
         if config.checkpoint.best:
-            self.best = best_lib.Best(workdir, config.checkpoint.best, read_metrics(workdir))
-            self.best.check_name(self.evaluation.names(self.state.average, self.constants))
+            lines = [line for line in read_metrics(workdir) if line['step'] <= self.step]
+            self.best = best_lib.Best(workdir, config.checkpoint.best, lines)
+            self.best.check_name(self.evaluation.first_batch(self.state.average, self.constants))
         if self.step < self.trainer.steps:
             on_first(self.begin)
         if not self.step:
@@ -262,7 +267,12 @@ class Run:
         count = sum(x.size for x in jax.tree.leaves(self.state.params))
         workdir_lib.write_json(
             self.workdir / workdir_lib.RUN,
-            {**self.trainer.devices.description(), 'jax': jax.__version__, 'parameters': count},
+            {
+                **self.trainer.devices.description(),
+                'jax': jax.__version__,
+                'parameters': count,
+                'train_examples': self.trainer.feed.size,
+            },
         )
         cpu.warn_of_dtype(self.config.dtype)
 
@@ -362,7 +372,7 @@ class Run:
         )
 
     def save(self) -> None:
-        """Saves the state, unless it is not finite."""
+        """Saves the state. Raises Diverged where it is not finite."""
         self.read()
         self.checked(self.sums, self.step)
         self.checkpoints.save(self.step, to_items(self.state, self.sums))

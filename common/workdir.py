@@ -11,7 +11,7 @@ import shutil
 
 from ml_collections import ConfigDict
 
-from common.checkpoint import last_step
+from common.checkpoint import BEST, last_step
 from common.config import completed, differences, filled, jsonable, with_stored
 from common.errors import UserError, notice
 from common.parallel import first_before_others, on_first
@@ -98,6 +98,19 @@ def check_same_folder(config: ConfigDict, workdir: pathlib.Path) -> None:
         )
 
 
+def check_same_count(workdir: pathlib.Path, examples: int) -> None:
+    """Raises UserError where the run in `workdir` began with another number of training examples."""
+    try:
+        began = json.loads((workdir / RUN).read_text()).get('train_examples', examples)
+    except (FileNotFoundError, ValueError):
+        return
+    if began != examples:
+        raise UserError(
+            f'the training data have changed: {workdir} began with {began} examples, and now there are {examples}; '
+            'restore them, or choose another --workdir'
+        )
+
+
 def folder_of(config: ConfigDict) -> pathlib.Path | None:
     """The folder of pictures that a configuration names; None for another data set."""
     return pathlib.Path(config.data.dir).expanduser().resolve() if config.data.name == 'folder' else None
@@ -164,6 +177,8 @@ def init_workdir(task: Task, workdir: pathlib.Path) -> None:
             is not there, not finished, or its copy is gone.
     """
     save_config(task, workdir)
+    if last_step(workdir) is None:
+        shutil.rmtree(workdir / BEST, ignore_errors=True)  # That of an earlier run whose checkpoints were removed.
     copy_runs(task.config, workdir)
     warn_stale_copies(task.config, workdir)
 
@@ -240,8 +255,8 @@ def copy_runs(config: ConfigDict, workdir: pathlib.Path) -> None:
         check_same_split(config, key, source)
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(source / 'checkpoints', copy / 'checkpoints')
-        if (source / 'best').exists():
-            shutil.copytree(source / 'best', copy / 'best')
+        if (source / BEST).exists():
+            shutil.copytree(source / BEST, copy / BEST)
         shutil.copy(source / CONFIG, copy)  # Last: it marks the copy as whole.
 
 

@@ -38,8 +38,8 @@ def get_config(variant: str = '') -> ConfigDict:
             'steps_per_dispatch': 0,  # 0: 10 on an accelerator, 1 on CPU.
             'data': {
                 'name': 'oxford_iiit_pet',
-                'dir': '',  # A TFDS data_dir; '' for TFDS's own default.
-                'manual_dir': '',  # A folder of archives fetched by hand.
+                'dir': '',  # The folder of your own pictures, or TFDS's data_dir ('' for its default).
+                'manual_dir': '',  # A folder of archives fetched by hand, or of what the archives of Pets unpack to.
                 'image_size': 240,
                 'validation_examples': 0,  # Held out of the end of the training split.
                 'test_share': 0.2,  # Share held out for testing, for a folder without a test part.

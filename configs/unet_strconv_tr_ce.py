@@ -15,5 +15,4 @@ def get_config(variant: str = '') -> ConfigDict:
     """As unet_mp_tr_ce, apart from what the variant changes."""
     config = unet_mp_tr_ce.get_config(variant)
     config.model.down = 'strided_conv'
-
     return config

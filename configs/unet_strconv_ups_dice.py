@@ -17,5 +17,4 @@ def get_config(variant: str = '') -> ConfigDict:
     config.loss = 'dice'
     config.model.down = 'strided_conv'
     config.model.up = 'upsample'
-
     return config

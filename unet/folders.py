@@ -134,12 +134,13 @@ def unpacked_pets(folder: pathlib.Path) -> DataSet | None:
     if not (folder / 'images').is_dir() or not (folder / 'annotations' / 'trimaps').is_dir():
         return None
     parts, problems = {}, list[str]()
-    for part, listed in {'train': 'trainval.txt', 'test': 'test.txt'}.items():
+    for part, file in {'train': 'trainval.txt', 'test': 'test.txt'}.items():
         try:
-            lines = (folder / 'annotations' / listed).read_text().splitlines()
+            lines = (folder / 'annotations' / file).read_text().splitlines()
         except OSError as error:
-            raise UserError(f'{folder / "annotations" / listed} cannot be read ({error.strerror})') from error
-        names = [line.split()[0] for line in lines if line.strip() and not line.startswith('#')]
+            raise UserError(f'{folder / "annotations" / file} cannot be read ({error.strerror})') from error
+        listed = [line.split()[0] for line in lines if line.strip() and not line.startswith('#')]
+        names, _ = folders.held_out(listed, 0)  # The lists are by breed, and validation takes the last examples.
         found = {
             name: (folder / 'images' / f'{name}.jpg', folder / 'annotations' / 'trimaps' / f'{name}.png')
             for name in names

@@ -59,6 +59,8 @@ class SegmentationTask(Task):
         augment.check_strengths('augment', config.augment)
         check_classes(config)
         check_standardization(config.data)
+        if self.channels != 3:
+            raise UserError(f'data.mean has {self.channels} values; a U-Net takes colour images: give three')
         for size in {config.data.image_size, config.augment.start_size or config.data.image_size}:
             check_size((size, size), len(config.model.multipliers))
         if config.augment.start_size > config.data.image_size:

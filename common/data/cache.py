@@ -1,6 +1,7 @@
 """Decoded copies of data sets: what later starts find again."""
 
 from collections.abc import Hashable
+import contextlib
 import hashlib
 import os
 import pathlib
@@ -45,5 +46,6 @@ def write(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
             np.savez(file, **arrays)  # type: ignore[arg-type]
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
         notice(f'the decoded copy of the data was not kept: {error}')

@@ -126,7 +126,8 @@ def load(workdir: pathlib.Path, make_task: Callable) -> FinishedRun:
 def comparable(run: FinishedRun) -> tuple:
     """Runs for which this is equal were measured on the same examples."""
     data, results = run.config.data, run.results
-    return run.config.task, data.name, data.image_size, results['split'], results['num_examples'], tuple(data.classes)
+    name = str(workdir_lib.folder_of(run.config) or data.name)
+    return run.config.task, name, data.image_size, results['split'], results['num_examples'], tuple(data.classes)
 
 
 def essence(run: FinishedRun, *without: str) -> str:

@@ -189,6 +189,7 @@ def test_unknown_variant_is_refused(file):
         ({'batch_size': 0}, 'batch_size is 0'),
         ({'seed': -1}, 'seed is -1'),
         ({'task': 'gan'}, "task is 'gan'"),
+        ({'data.mean': (0.4,), 'data.std': (0.2,)}, 'a U-Net takes colour images'),
     ],
 )
 def test_bad_value_is_named(config, change, message):

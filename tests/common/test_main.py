@@ -158,6 +158,21 @@ def test_refused_configuration_leaves_no_work_directory(value, message, tmp_path
     assert code == 2 and message in printed.err and not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    'arguments, found',
+    [
+        ([], ''),
+        (['--workdir=runs/a=b'], 'runs/a=b'),
+        (['-workdir', 'runs/a', '--mode=eval'], 'runs/a'),
+        (['--workdir=a', '--workdir=b'], 'b'),
+        (['--workdir'], ''),
+        (['--workdirs=a'], ''),
+    ],
+)
+def test_last_work_directory_is_found_in_either_form(arguments, found):
+    assert cli.workdir_in(['main.py', *arguments]) == found
+
+
 def test_home_folder_is_found(monkeypatch, tmp_path):
     monkeypatch.setenv('HOME', str(tmp_path))
     assert cli.local_path('~/run', '--workdir') == tmp_path / 'run'

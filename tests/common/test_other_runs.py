@@ -1,5 +1,6 @@
 """Starting from another run, keeping the best state, and evaluating on other data."""
 
+import dataclasses
 import json
 
 from flax import traverse_util
@@ -7,12 +8,14 @@ import jax
 import numpy as np
 import pytest
 
+from common import best as best_lib
 from common import evaluate, init_from, train
 from common import workdir as workdir_lib
 from common.checkpoint import last_step, restore
 from common.config import filled
 from common.errors import UserError
 from common.parallel import Devices
+from common.serving import share
 from common.writers import read_metrics
 import main
 from tests.helpers import draw_pets, initial_of, make_tiny_task, save_run
@@ -119,6 +122,20 @@ def test_best_state_is_kept_and_evaluated(best_run):
     assert results['finished'] and workdir_lib.is_finished(workdir)
     variables, step = restore(task, workdir, Devices())
     assert step == steps[1] and json.loads((workdir / 'results.json').read_text())['step'] == step
+
+
+def test_evaluation_of_a_shared_copy_of_the_best_state_leaves_it_finished(best_run, tmp_path):
+    task, workdir, results = best_run
+    copy = share.share(workdir, tmp_path / 'copy', lambda config: dataclasses.replace(task, config=config))
+    assert evaluate.evaluate(task, copy) == results
+    assert workdir_lib.is_finished(copy)
+
+
+def test_best_metric_that_was_never_a_number_is_named(tmp_path):
+    best = best_lib.Best(tmp_path, 'iou/rare', [{'split': 'validation', 'iou/rare': None}])
+    best.offer(5, {}, {'iou/rare': float('nan')})
+    with pytest.raises(UserError, match="checkpoint.best is 'iou/rare', which was never a number"):
+        best.restore({})
 
 
 def test_metric_that_is_none_is_named_before_training(config, tmp_path):

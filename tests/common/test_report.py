@@ -287,6 +287,15 @@ def test_three_variants_give_simple_contrasts_alone(tmp_path):
     )
 
 
+def test_runs_on_two_folders_share_no_table(tmp_path):
+    for name in ('one', 'other'):
+        make_run(tmp_path / 'runs', name, data__name='folder', data__dir=str(tmp_path / name))
+    report.write([str(tmp_path / 'runs')], tmp_path / 'out', main.make_task)
+    text = (tmp_path / 'out' / 'report.md').read_text()
+    assert text.count('1 run of 1 configuration') == 2
+    assert '## U-Net on one, ' in text and '## U-Net on other, ' in text
+
+
 def test_plot_of_effects_stands_in_its_section(tmp_path):
     make_design(tmp_path / 'runs')
     report.write([*map(str, (tmp_path / 'runs').iterdir())], tmp_path / 'out', main.make_task)

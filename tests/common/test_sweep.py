@@ -107,6 +107,16 @@ def test_finished_runs_are_skipped(config, tmp_path):
     assert done[5:] == ['ce_seed0', 'ce_seed1']
 
 
+def test_finished_run_on_another_folder_is_refused(config, tmp_path):
+    for name in ('old', 'new'):
+        (tmp_path / name).mkdir()
+    config.data.update({'name': 'folder', 'dir': str(tmp_path / 'old')})
+    sweep.run(sweep.cells(config, AXES), tmp_path / 'runs', main.make_task, fake_train)
+    config.data.dir = str(tmp_path / 'new')
+    with pytest.raises(UserError, match='is trained on the pictures in .*old'):
+        sweep.run(sweep.cells(config, AXES), tmp_path / 'runs', main.make_task, fake_train)
+
+
 def test_finished_run_of_another_configuration_is_refused(config, tmp_path):
     sweep.run(sweep.cells(config, AXES), tmp_path, main.make_task, fake_train)
     config.model.width = 8

@@ -32,13 +32,37 @@ def test_config_may_change_before_the_first_checkpoint(config, tmp_path):
     assert workdir_lib.load_config(tmp_path).model.width == 6
 
 
-@pytest.mark.parametrize('key', ['dir', 'manual_dir'])
-def test_location_of_the_data_may_change(config, tmp_path, key):
+@pytest.mark.parametrize(
+    'key, value', [('data.dir', '/elsewhere'), ('data.manual_dir', '/elsewhere'), ('eval_batch_size', 3)]
+)
+def test_what_changes_no_result_may_change(config, tmp_path, key, value):
     save(config, tmp_path)
     (tmp_path / 'checkpoints' / '5').mkdir(parents=True)
-    config.data[key] = '/elsewhere'
+    config.update_from_flattened_dict({key: value})
     save(config, tmp_path)
-    assert workdir_lib.load_config(tmp_path).data[key] == '/elsewhere'
+    assert config_lib.flatten(workdir_lib.load_config(tmp_path))[key] == value
+
+
+def test_best_state_goes_with_the_checkpoints_it_belongs_to(config, tmp_path):
+    task, kept = main.make_task(config), tmp_path / 'best' / 'checkpoints' / '3'
+    save(config, tmp_path)
+    (tmp_path / 'checkpoints' / '5').mkdir(parents=True)
+    kept.mkdir(parents=True)
+    workdir_lib.init_workdir(task, tmp_path)
+    assert kept.exists()
+    (tmp_path / 'checkpoints' / '5').rmdir()
+    workdir_lib.init_workdir(task, tmp_path)
+    assert not kept.exists()
+
+
+def test_changed_number_of_training_examples_is_refused(tmp_path):
+    workdir_lib.check_same_count(tmp_path, 24)
+    workdir_lib.write_json(tmp_path / 'run.json', {'jax': '0.10'})  # By an earlier version.
+    workdir_lib.check_same_count(tmp_path, 24)
+    workdir_lib.write_json(tmp_path / 'run.json', {'train_examples': 24})
+    workdir_lib.check_same_count(tmp_path, 24)
+    with pytest.raises(UserError, match='began with 24 examples, and now there are 26'):
+        workdir_lib.check_same_count(tmp_path, 26)
 
 
 @pytest.mark.parametrize('text', ['{"seed": 0', '', '[]', b'\xff\xfe'])
@@ -99,6 +123,16 @@ def test_what_is_left_to_the_data_is_as_the_run_has_it(config, tmp_path):
     stored.class_weights = '1,2,3'
     workdir_lib.write_json(tmp_path / 'config.json', stored.to_dict())
     assert workdir_lib.filled_from_data(main.make_task(config), tmp_path).config.class_weights == '1,2,3'
+
+
+def test_balanced_weights_are_not_those_of_a_run_without_weights(config, tmp_path):
+    save(config, tmp_path)
+    (tmp_path / 'checkpoints' / '5').mkdir(parents=True)
+    config.class_weights = 'balanced'
+    with pytest.raises(UserError, match="class_weights was '' and is now 'balanced'"):
+        save(config, tmp_path)
+    stored = workdir_lib.load_config(tmp_path)
+    assert config_lib.with_stored(config, stored).class_weights == 'balanced'
 
 
 def test_other_folder_of_pictures_needs_another_work_directory(config, tmp_path):

@@ -153,6 +153,10 @@ def test_metrics_are_means_over_labels_beside_their_bounds():
     assert found['shared_change'] == pytest.approx(swaps.shared_change(sums).mean())
     assert found['shared_change/real'] == pytest.approx(swaps.shared_change_of_real(sums)[1:].mean())
     assert (found['kept'], found['kept/reconstruction']) == swaps.layout_kept(sums)
+    one_changes = summed(
+        under_labels(originals, labels, lambda label, x: 0 * x if label == 1 else x), originals, labels
+    )
+    assert swaps.metrics(one_changes)['shared_change'] == pytest.approx(swaps.shared_change(one_changes)[1])
 
 
 def test_coarse_difference_is_blind_to_detail():

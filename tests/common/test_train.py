@@ -384,7 +384,7 @@ def test_validation_split_is_evaluated_at_the_end_too(config, tmp_path):
     assert results['split'] == 'test'
 
 
-def test_device_and_number_of_parameters_are_recorded(straight_run, growing_task):
+def test_device_parameters_and_examples_are_recorded(straight_run, growing_task):
     workdir, results = straight_run
     params = initial_of(growing_task)[0]['params']
     assert json.loads((workdir / 'run.json').read_text()) == {
@@ -393,6 +393,7 @@ def test_device_and_number_of_parameters_are_recorded(straight_run, growing_task
         'processes': 1,
         'jax': jax.__version__,
         'parameters': sum(x.size for x in jax.tree.leaves(params)),
+        'train_examples': 36,
     }
     assert not {'device', 'parameters'} & {*results}
 

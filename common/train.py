@@ -231,9 +231,8 @@ class Run:
         self.trainer = Trainer(task, train_feed, devices)
         self.plan = Plan(config, train_feed.size, self.trainer.steps, self.trainer.stage)
         self.evaluation = Evaluation(task, devices, train_feed)
-        for split in dict.fromkeys(
-            ('test', self.evaluation.split)
-        ):  # What is wrong with them shows before the first step.
+        # What is wrong with the other splits shows before the first step; all processes load them in this order.
+        for split in dict.fromkeys(('test', self.evaluation.split)):
             self.evaluation.feed(split)
 
         # 1. Initial values. 2. Over them, the latest checkpoint of the work directory, where there is one.

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vae.swaps import einsum
+
 DIGIT_MEASURES = ('slant', 'stroke_width', 'center_x', 'center_y', 'ink')
 COLOR_MEASURES = ('red', 'green', 'blue', 'contrast', 'saturation')
 
@@ -51,16 +53,17 @@ def batch_sums(originals: jax.Array, images: jax.Array, labels: jax.Array, valid
         originals: `[B, H, W, C]`. images: each of them as each of K labels, `[K, B, H, W, C]`.
         labels: the true ones, int32 `[B]`, below K. valid: which images count, `[B]`.
     """
-    members = jax.nn.one_hot(labels, len(images)) * valid[:, None]
+    members = jax.nn.one_hot(labels, len(images)) * jnp.asarray(valid, jnp.float32)[:, None]
     b = jax.vmap(measures)(images)
     a = jnp.broadcast_to(measures(originals)[None], b.shape)
-    return jnp.einsum('sgbm,bt->sgtm', jnp.stack([jnp.ones_like(a), a, b, a * a, b * b, a * b]), members)
+    return einsum('sgbm,bt->sgtm', jnp.stack([jnp.ones_like(a), a, b, a * a, b * b, a * b]), members)
 
 
 def metrics(sums: np.ndarray, channels: int) -> dict[str, float]:
     """Correlations of the measures of original and swap, from `batch_sums` over a split.
 
-    `NAME/kept` is that of all swaps. It may come from the true label alone, where slanted digits become slanted ones.
+    `NAME/kept` is that of all swaps. Part of it may come from the labels: digits of a slanted kind may all become
+    slanted.
     `NAME/kept_within_labels` is that of swaps with the same given and the same true label, pooled over both: 0 for a
     picture that depends on the two labels alone.
     """

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from vae import swaps
+from vae import style, swaps
 
 pytestmark = pytest.mark.usefixtures('strict_dtypes')
 CLASSES = 4
@@ -167,3 +167,12 @@ def test_coarse_difference_is_blind_to_detail():
     np.testing.assert_allclose(swaps.coarse_difference(lighter, original), [0.25 * 4 * 4 * 3, 0], rtol=1e-4)
     detail = swaps.coarse_difference(original + checks.astype(np.float32), original)
     assert np.all(detail < 0.05 * 0.25 * 4 * 4 * 3)
+
+
+@pytest.mark.parametrize('module', [swaps, style])
+def test_sums_are_of_full_precision_on_accelerators(module):
+    images, originals = uniform(0, CLASSES, 8, 16, 16, 3), uniform(1, 8, 16, 16, 3)
+    arguments = (originals, images) if module is style else (images, originals)
+    text = jax.jit(module.batch_sums).lower(*arguments, labels_of(8), np.ones(8, bool)).as_text()
+    products = [line for line in text.splitlines() if 'dot_general' in line]
+    assert products and all('[HIGHEST, HIGHEST]' in line for line in products)

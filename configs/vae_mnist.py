@@ -83,7 +83,7 @@ def get_config(variant: str = '') -> ConfigDict:
                 'flip': False,
             },
             'show': {  # Random changes of a reconstruction before the frozen classifier.
-                'scale': 0.1,  # Of its size, and of its ratio of width to height.
+                'scale': 0.1,  # Largest relative change of size and aspect ratio.
                 'shift': 0.05,
                 'noise': 0.1,  # Standard deviation.
             },

@@ -119,7 +119,7 @@ def style(rows: list[Entry], names: tuple[str, ...]) -> list[str]:
         '### Style that is kept',
         '',
         'Correlation of the measure between images under wrong labels and their originals: over all of them, and '
-        'among those with the same true and the same given label. The first may come from the labels alone; the '
+        'among those with the same true and the same given label. Part of the first may come from the labels; the '
         'second is 0 for a picture that depends on nothing else.',
         *table(('measure', 'among', *names), lines),
     ]

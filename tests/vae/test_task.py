@@ -275,7 +275,8 @@ def test_swaps_are_counted_as_numpy_counts_them(task, initial):
         assert metrics[f'right_label_accuracy/{metric}'] == pytest.approx(right[metric] / 20)
     assert [metrics[f'swap_accuracy/judge/{label}'] for label in range(10)] == pytest.approx(given['judge'] / 18)
     assert metrics['psnr'] == pytest.approx(-10 * np.log10(metrics['mse']))
-    log_density = (metrics['reconstruction'] - metrics['kl']) / 16**2 - np.log(255 * 0.3081)  # Per pixel on the 0 to 255 scale.
+    # Per pixel, on the scale from 0 to 255.
+    log_density = (metrics['reconstruction'] - metrics['kl']) / 16**2 - np.log(255 * 0.3081)
     assert metrics['bits_per_dim'] == pytest.approx(-np.log2(np.exp(log_density)))
 
 

@@ -110,16 +110,29 @@ def shown(value: object) -> str:
 
 
 def curves(task, rows: list[Entry]) -> list[page.Picture]:
-    """A plot for each of the task's curves, with all runs in it."""
-    lines = {row.name: [run.metrics for run in row.runs] for row in rows}
+    """A plot for each of the task's curves, with all runs in it; of the loss, one for each loss that was trained."""
     caption = (
         'in the course of training: a colour for each configuration, a line for each seed; raw values '
         'faintly, smoothed ones over them.'
     )
-    return [
-        page.Picture(f'Curves of {name}', f'The {name} {caption}', figures.compare_curves(lines, metric))
-        for metric, name in zip(task.curves, map(figures.title_of, task.curves), strict=True)
-    ]
+    pictures = []
+    for metric in task.curves:
+        kinds = sorted({trained_loss(row) for row in rows}) if metric == 'loss' else ['']
+        for kind in kinds:
+            # A configuration without lines keeps the colours of the others.
+            lines = {
+                row.name: [run.metrics for run in row.runs] if kind in ('', trained_loss(row)) else [] for row in rows
+            }
+            name = figures.title_of(f'{metric} ({kind})' if len(kinds) > 1 else metric)
+            pictures.append(
+                page.Picture(f'Curves of {name}', f'The {name} {caption}', figures.compare_curves(lines, metric))
+            )
+    return pictures
+
+
+def trained_loss(row: Entry) -> str:
+    """The loss that a configuration names; values of different ones do not compare."""
+    return str(row.config.get('loss', ''))
 
 
 def compare(task, rows: list[Entry]) -> list[page.Picture]:

@@ -67,10 +67,10 @@ def test_page_is_self_contained_and_equals_the_markdown(tmp_path):
     html, text = path.read_text(), (tmp_path / 'out' / 'report.md').read_text()
     assert not re.search(r'(src|href)="(?!data:image/png;base64,|#)|url\(|@import|<script|<link', html)
     shown = re.findall(r'\]\((figures/.*?)\)', text)
-    assert len(shown) == html.count('<img alt="Curves') == html.count('<figcaption>') == 3
+    assert len(shown) == html.count('<img alt="Curves') == html.count('<figcaption>') == 4
     assert all((tmp_path / 'out' / name).exists() for name in shown)
     assert html.count('<tr>') == len([line for line in text.splitlines() if re.match(r'\| (?!---)', line)])
-    assert html.count('<table>') == html.count('role="region"') == html.count('tabindex="0"') - 3
+    assert html.count('<table>') == html.count('role="region"') == html.count('tabindex="0"') - len(shown)
     labels = re.findall('role="region" aria-label="(.*?)"', html)
     assert len({*labels}) == len(labels) and 'U-Net on synthetic_pets, 64x64 pixels: All measures' in labels
     assert '<meta name="viewport"' in html and 'prefers-color-scheme' in html
@@ -84,6 +84,18 @@ def test_pictures_of_like_names_keep_files_of_their_own():
         assert f'figures/{next(iter(more))}.png' in lines[1]
         images |= more
     assert [image[0, 0, 0] for image in images.values()] == [0, 1, 2]
+
+
+def test_losses_of_two_definitions_have_a_plot_each(tmp_path, monkeypatch):
+    plots = []
+    monkeypatch.setattr(report.figures, 'compare_curves', lambda lines, metric: plots.append((metric, lines)))
+    make_run(tmp_path, 'a')
+    make_run(tmp_path, 'b', loss='dice')
+    rows = runs.entries(read(tmp_path / 'a', tmp_path / 'b'))
+    titles = [picture.title for picture in report.curves(rows[0].runs[0].task, rows)]
+    assert titles[:3] == ['Curves of loss (cross entropy)', 'Curves of loss (dice)', 'Curves of pixel accuracy']
+    drawn = [(metric, {name for name, seeds in lines.items() if seeds}) for metric, lines in plots]
+    assert drawn[:3] == [('loss', {'a'}), ('loss', {'b'}), ('pixel_accuracy', {'a', 'b'})]
 
 
 def test_names_of_folders_are_shown_letter_for_letter(tmp_path):

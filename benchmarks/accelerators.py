@@ -145,7 +145,8 @@ class Programs:
         for config in (self.config, *others):
             config.dtype = row.dtype
         self.devices = DescribedDevices(TARGETS[row.target].devices())
-        self.config.batch_size = row.batch or max(self.config.batch_size, self.devices.count)
+        size = batch_size(row, self.config)
+        self.config.update({'batch_size': size, 'eval_batch_size': size})
         self.task = VAE(self.config, *others) if others else TASKS[self.config.task](self.config)
         self.example = example_of(self.config)
         self.trainer = Trainer(self.task, DescribedFeed(self.example, self.devices), self.devices)
@@ -322,7 +323,14 @@ def table(measured: dict[str, dict]) -> str:
     lines = [f'| {" | ".join(heads)} |', '|---' * len(heads) + '|']
     for row in filter(lambda row: row.name in measured, rows()):
         values = measured[row.name]
-        cells = [row.target, row.work, row.program, row.layers, row.dtype, str(row.batch or configured_batch(row))]
+        cells = [
+            row.target,
+            row.work,
+            row.program,
+            row.layers,
+            row.dtype,
+            str(batch_size(row, WORKS[row.work][0].get_config())),
+        ]
         if 'error' in values:
             lines.append(f'| {" | ".join(cells)} | {values["error"]} |' + ' |' * 7)
             continue
@@ -342,11 +350,10 @@ def table(measured: dict[str, dict]) -> str:
     return '\n'.join(lines)
 
 
-def configured_batch(row: Row) -> int:
+def batch_size(row: Row, config: ConfigDict) -> int:
     """Images of all devices together in one call."""
-    config = WORKS[row.work][0].get_config()
-    size = config.eval_batch_size if row.program in ('eval', 'predict') else config.batch_size
-    return max(size, TARGETS[row.target].count)
+    configured = config.eval_batch_size if row.program in ('eval', 'predict') else config.batch_size
+    return row.batch or max(configured, TARGETS[row.target].count)
 
 
 def main() -> None:

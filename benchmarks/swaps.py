@@ -2,13 +2,15 @@
 
     nohup python -m benchmarks.swaps > runs/swaps.log 2>&1 &
 
-One run after the other, in runs/swaps/; called again, it goes on where it was stopped. Some 20 minutes a VAE on two
-cores, 4 to 13 for each classifier, and 90 for the longer run.
+One run after the other, in runs/swaps/; called again, it leaves out finished runs and resumes a stopped one. Some 20
+minutes a VAE on two cores, 4 to 13 for each classifier, and 90 for the longer run.
 """
 
 import pathlib
 import subprocess
 import sys
+
+from common.workdir import is_finished
 
 FOLDER = pathlib.Path('runs/swaps')
 HELD_OUT = ('--config.data.validation_examples=5000', '--config.eval_every_epochs=0')
@@ -37,16 +39,18 @@ RUNS = {
 }
 
 
-def commands() -> list[list[str]]:
-    """All runs in their order, and the report."""
-    return [
-        [f'--config=configs/{config}.py', *HELD_OUT, *flags, f'--workdir={FOLDER / name}']
+def commands() -> dict[str, list[str]]:
+    """The flags of each run, by name, in their order."""
+    return {
+        name: [f'--config=configs/{config}.py', *HELD_OUT, *flags, f'--workdir={FOLDER / name}']
         for name, (config, *flags) in RUNS.items()
-    ] + [['--mode=report', f'--runs={FOLDER}/vae_*', f'--output={FOLDER}/report']]
+    }
 
 
 def main() -> None:
-    for command in commands():
+    report = ['--mode=report', f'--runs={FOLDER}/vae_*', f'--output={FOLDER}/report']
+    left = [command for name, command in commands().items() if not is_finished(FOLDER / name)]
+    for command in [*left, report]:
         print('python main.py', *command, flush=True)
         if status := subprocess.run([sys.executable, 'main.py', *command]).returncode:
             sys.exit(status)

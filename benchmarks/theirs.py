@@ -135,7 +135,7 @@ class Theirs:
     def train_step(self) -> None:
         self.step(self.next_batch())
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def eval_step(self) -> None:
         self.forward(self.next_batch())
 

@@ -6,14 +6,17 @@ import signal
 from types import SimpleNamespace
 
 import jax
+import numpy as np
 import pytest
 
 from common import sweep, train
 from common import workdir as workdir_lib
+from common.data.batches import Feed
 from common.errors import Diverged, Interrupted, UserError
+from common.parallel import Devices
 from configs import sweep_unet, vae_mnist
 import main
-from tests.helpers import run_command, save
+from tests.helpers import make_tiny_task, run_command, save, shrink
 
 ROOT = pathlib.Path(main.__file__).parent
 FILE = f'{ROOT}/configs/sweep_unet.py'
@@ -49,6 +52,18 @@ def test_flags_apply_to_all_runs_and_fix_an_axis():
     configs = sweep.cells(given.value, sweep.read_axes(given))
     assert list(configs) == [f'{down}_{up}_dice_seed1' for up in ('tr', 'ups') for down in ('mp', 'strconv')]
     assert {config.model.width for config in configs.values()} == {4}
+
+
+def test_seeds_share_a_program():
+    programs = set()
+    for seed in (0, 1):
+        task = make_tiny_task(shrink(sweep_unet.get_config('demo')))
+        task.config.seed = seed
+        devices = Devices()
+        trainer = train.Trainer(task, Feed(task.load('train'), devices), devices)
+        arguments = *devices.replicate(trainer.init()), trainer.feed(np.zeros((1, 8), np.int32)), trainer.root
+        programs.add(trainer.compiled(trainer.stage(0)).lower(*arguments).as_text())
+    assert len(programs) == 1
 
 
 def test_compiled_programs_of_finished_runs_are_dropped(tmp_path):

@@ -46,22 +46,6 @@ class StridedConv(nn.Module):
         return self.layers.conv_norm_relu(x, self.features, self.mode, stride=2)
 
 
-class Upsample(nn.Module):
-    """Doubles height and width: 1x1 convolution, then bilinear interpolation.
-
-    The projection gives both ways up the same channels, so that they differ in interpolation alone; it
-    commutes with the interpolation and costs a quarter before it.
-    """
-
-    features: int
-    dtype: jnp.dtype
-    layers: ModuleType
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return self.layers.bilinear_upsample(nn.Dense(self.features, dtype=self.dtype)(x))
-
-
 class UNet(nn.Module):
     """Encoder and decoder with a skip connection at every resolution.
 
@@ -103,10 +87,8 @@ class UNet(nn.Module):
                 x = StridedConv(features, mode, layers[level])(x)
         x = ConvBlock(bottom, mode, blocks)(x)
         for level in reversed(range(len(levels))):
-            if self.up == 'transposed_conv':
-                x = layers[level].TransposedConv(levels[level], self.dtype)(x)
-            else:
-                x = Upsample(levels[level], self.dtype, layers[level])(x)
+            up = layers[level].TransposedConv if self.up == 'transposed_conv' else layers[level].Upsample
+            x = up(levels[level], self.dtype)(x)
             # As in the reference, the output of each level has the width of the level above.
             x = ConvBlock(levels[max(level - 1, 0)], mode, layers[level])((skips[level], x))
         # Small initial logits: training starts at a cross-entropy of about log(classes).

@@ -89,6 +89,21 @@ def max_pool(x: jax.Array) -> jax.Array:
     return jax.lax.platform_dependent(x, cpu=cpu.max_pool, default=lambda x: nn.max_pool(x, (2, 2), (2, 2)))
 
 
+class Upsample(nn.Module):
+    """Doubles height and width: 1x1 convolution, then bilinear interpolation.
+
+    The projection gives both ways up the same channels, so that they differ in interpolation alone; it commutes with
+    the interpolation and costs a quarter before it.
+    """
+
+    features: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return bilinear_upsample(nn.Dense(self.features, dtype=self.dtype)(x))
+
+
 def bilinear_upsample(x: jax.Array) -> jax.Array:
     """Bilinear interpolation, `[B, H, W, C]` to `[B, 2H, 2W, C]`, with half-pixel centres."""
     b, h, w, c = x.shape

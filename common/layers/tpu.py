@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from common.layers.blocks import MOMENTUM, Images, Mode
+from common.layers.cpu import NHWC
 
 LANES = 128
 
@@ -58,7 +59,7 @@ class Conv(nn.Module):
             jnp.concatenate([in_blocks(kernel, self.stride) for kernel in kernels], axis=2),
             (1, 1),
             (margin, margin),
-            dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+            dimension_numbers=NHWC,
         )
 
 
@@ -131,16 +132,44 @@ class TransposedConv(nn.Module):
         return nn.Dense(4 * self.features, dtype=self.dtype)(x)
 
 
-def bilinear_upsample(x: jax.Array) -> jax.Array:
-    """Bilinear interpolation with half-pixel centres, `[B, H/2, W/2, C]` to blocks."""
-    return jnp.concatenate([y for row in interpolated(x, axis=1) for y in interpolated(row, axis=2)], axis=-1)
+class Upsample(nn.Module):
+    """1x1 convolution, then bilinear interpolation, `[B, H/2, W/2, C]` to blocks."""
+
+    features: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return Interpolated(self.features, self.dtype, name='Dense_0')(x)  # The name in checkpoints.
 
 
-def interpolated(x: jax.Array, axis: int) -> list[jax.Array]:
-    """The values a quarter of a pixel before and after each one, along one axis."""
-    padded = jnp.pad(x, [(1, 1) if n == axis else (0, 0) for n in range(x.ndim)], mode='edge')
-    neighbours = (jax.lax.slice_in_dim(padded, start, start + x.shape[axis], axis=axis) for start in (0, 2))
-    return [0.75 * x + 0.25 * neighbour for neighbour in neighbours]
+class Interpolated(nn.Module):
+    """The parameters of `Upsample`, as those of the dense layer before the interpolation.
+
+    Both are linear, so they are one 3x3 convolution: the weights of neighbours times the kernel of the dense layer.
+    """
+
+    features: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel = self.param('kernel', nn.initializers.lecun_normal(), (x.shape[-1], self.features))
+        bias = self.param('bias', nn.initializers.zeros, (self.features,))
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        # Along one axis, for the two pixels of a block: weights of the input before, at, and after the block.
+        weights = jnp.array([[0.25, 0.75, 0], [0, 0.75, 0.25]], x.dtype)
+        kernel = jnp.einsum('ai,bj,cd->ijcabd', weights, weights, kernel).reshape(3, 3, x.shape[-1], -1)
+        y = jax.lax.conv_general_dilated(repeat_edges(x), kernel, (1, 1), 'VALID', dimension_numbers=NHWC)
+        return y + jnp.tile(bias, 4)[None, None, None]
+
+
+def repeat_edges(x: jax.Array) -> jax.Array:
+    """`[B, H, W, C]` with each edge doubled: `[B, H + 2, W + 2, C]`."""
+    for axis in (1, 2):
+        first, last = (jax.lax.slice_in_dim(x, start, start + 1, axis=axis) for start in (0, x.shape[axis] - 1))
+        x = jnp.concatenate([first, x, last], axis=axis)
+    return x
 
 
 class Dense(nn.Module):

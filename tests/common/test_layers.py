@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common.layers import blocks
+from common.layers import blocks, tpu
 
 flax_max_pool = functools.partial(nn.max_pool, window_shape=(2, 2), strides=(2, 2))
 CONVOLUTIONS = [(1, 8, 3, 6), (16, 3, 5, 6), (17, 16, 3, 6), (16, 3, 3, 7), (8, 16, 1, 6)]
@@ -69,6 +69,16 @@ def test_layers_have_the_values_and_gradients_of_plain_ones(name):
     layer, plain, shapes = LAYERS[name]
     arrays = [draw(*shape) for shape in shapes]
     assert_same(*(value_and_gradients(function, *arrays) for function in (layer, plain)))
+
+
+def test_pooling_of_blocks_has_the_values_and_gradients_of_max_pool():
+    x = draw(2, 4, 6, 5)
+    assert_same(*(value_and_gradients(layer, x) for layer in (lambda x: tpu.max_pool(tpu.to_blocks(x)), flax_max_pool)))
+
+
+def test_equally_large_pixels_of_a_block_share_the_gradient():
+    block = jnp.array([3.0, 3.0, 2.0, 3.0])[None, None, None]
+    np.testing.assert_allclose(jax.grad(lambda x: 6 * tpu.max_pool(x).sum())(block).ravel(), [2, 2, 0, 2])
 
 
 @pytest.mark.parametrize('name', LAYERS)

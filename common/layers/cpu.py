@@ -3,6 +3,7 @@
 docs/speed.md says what each one gains. common/layers/blocks.py chooses them when the program is lowered for a CPU.
 """
 
+from collections.abc import Callable
 import functools
 
 import jax
@@ -41,13 +42,18 @@ def transposed_conv(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Arr
 
 
 def suits_conv(images: jax.Array, kernel: jax.Array) -> bool:
-    """Whether `conv` is quicker than `jax.lax` at these images `[B, H, W, C]` and kernel `[K, K, C, D]`."""
+    """Whether `conv` is faster than `jax.lax` at these images `[B, H, W, C]` and kernel `[K, K, C, D]`."""
     square = kernel.shape[0] == kernel.shape[1] and len(kernel) % 2 == 1
-    return square and (suits_pairs(images, kernel) or narrows(kernel))
+    return square and (form_of(images, *kernel.shape[1:]) is not plain_conv or narrows(kernel))
 
 
-def suits_pairs(images: jax.Array, kernel: jax.Array) -> bool:
-    return max(kernel.shape[2:]) <= 16 and len(kernel) > 1 and images.shape[2] % 2 == 0
+def form_of(images: jax.Array, side: int, inputs: int, outputs: int) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """The fastest form of a convolution of images of this width between so many channels."""
+    if outputs == 1:
+        return to_one
+    if inputs == 1:
+        return from_one
+    return in_pairs if max(inputs, outputs) <= 16 and side > 1 and images.shape[2] % 2 == 0 else plain_conv
 
 
 def narrows(kernel: jax.Array) -> bool:
@@ -57,15 +63,16 @@ def narrows(kernel: jax.Array) -> bool:
 @jax.custom_vjp
 def conv(images: jax.Array, kernel: jax.Array) -> jax.Array:
     """Convolution with stride 1, padding 'SAME' and a square kernel of odd side, to `[B, H, W, D]`."""
-    return in_pairs(images, kernel) if suits_pairs(images, kernel) else plain_conv(images, kernel)
+    return form_of(images, *kernel.shape[1:])(images, kernel)
 
 
 def conv_gradients(arrays, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     """By the images, with the kernel rotated by 180 degrees and its channels swapped, and by the kernel."""
     images, kernel = arrays
     by_images, by_kernel = jax.vjp(plain_conv, images, kernel)[1](gradient)
-    if suits_pairs(images, kernel):
-        by_images = in_pairs(gradient, kernel[::-1, ::-1].swapaxes(2, 3))
+    form = form_of(images, len(kernel), kernel.shape[3], kernel.shape[2])
+    if form is not plain_conv:
+        by_images = form(gradient, kernel[::-1, ::-1].swapaxes(2, 3))
     return by_images, narrowing_gradient(images, kernel, gradient) if narrows(kernel) else by_kernel
 
 
@@ -74,6 +81,27 @@ conv.defvjp(lambda *arrays: (conv(*arrays), arrays), conv_gradients)
 
 def plain_conv(images: jax.Array, kernel: jax.Array) -> jax.Array:
     return jax.lax.conv_general_dilated(images, kernel, (1, 1), 'SAME', dimension_numbers=NHWC)
+
+
+def from_one(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Multiplies the patch around each pixel of images with one channel by the kernel."""
+    patches = jnp.concatenate([*shifted(images, len(kernel)).values()], axis=-1)
+    return patches @ kernel.reshape(-1, kernel.shape[-1])
+
+
+def to_one(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Multiplies each pixel by the whole kernel of one output channel, and sums what falls on each output pixel."""
+    products = jnp.einsum('bhwc,ijcd->bhwijd', images, kernel, preferred_element_type=jnp.float32)
+    parts = [part[:, :, :, i, j] for (i, j), part in shifted(products, len(kernel)).items()]
+    return functools.reduce(jnp.add, parts).astype(images.dtype)
+
+
+def shifted(images: jax.Array, side: int) -> dict[tuple[int, int], jax.Array]:
+    """Images `[B, H, W, ...]`, padded with zeros, as each position of a kernel of this odd side meets them."""
+    height, width = images.shape[1:3]
+    margin = side // 2
+    padded = jnp.pad(images, [(margin, margin) if axis in (1, 2) else (0, 0) for axis in range(images.ndim)])
+    return {(i, j): padded[:, i : i + height, j : j + width] for i in range(side) for j in range(side)}
 
 
 def in_pairs(images: jax.Array, kernel: jax.Array) -> jax.Array:

@@ -177,12 +177,12 @@ class Interpolated(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param('kernel', nn.initializers.lecun_normal(), (x.shape[-1], self.features))
         bias = self.param('bias', nn.initializers.zeros, (self.features,))
-        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         # Along one axis, for the two pixels of a block: weights of the input before, at, and after the block.
-        weights = jnp.array([[0.25, 0.75, 0], [0, 0.75, 0.25]], x.dtype)
+        weights = jnp.array([[0.25, 0.75, 0], [0, 0.75, 0.25]])
         kernel = jnp.einsum('ai,bj,cd->ijcabd', weights, weights, kernel).reshape(3, 3, x.shape[-1], -1)
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, jnp.tile(bias, 4), dtype=self.dtype)
         y = jax.lax.conv_general_dilated(repeat_edges(x), kernel, (1, 1), 'VALID', dimension_numbers=NHWC)
-        return y + jnp.tile(bias, 4)[None, None, None]
+        return y + bias[None, None, None]
 
 
 def repeat_edges(x: jax.Array) -> jax.Array:

@@ -13,7 +13,7 @@ import pytest
 from common.layers import blocks, tpu
 
 flax_max_pool = functools.partial(nn.max_pool, window_shape=(2, 2), strides=(2, 2))
-CONVOLUTIONS = [(1, 8, 3, 6), (16, 3, 5, 6), (17, 16, 3, 6), (16, 3, 3, 7), (8, 16, 1, 6)]
+CONVOLUTIONS = [(1, 8, 3, 6), (8, 1, 3, 6), (16, 3, 5, 6), (17, 16, 3, 6), (16, 3, 3, 7), (8, 16, 1, 6)]
 # Inputs, outputs, side of the kernel, width of the images.
 
 

@@ -35,8 +35,9 @@ class Picture(NamedTuple):
 class Task(abc.ABC):
     """What is particular to one kind of model. The abstract methods are enough to train and evaluate.
 
-    The others have defaults: `data_set`, `contents`, `meaning` and `tiles` serve `--mode=data`; `report` and `compare`
-    serve `--mode=report`; `predict`, `present` and `colors` serve `--mode=predict`, `export` and `serve`.
+    The others have defaults: `data_set`, `contents`, `meaning` and `tiles` serve `--mode=data`; `report`, `compare`
+    and `loss_name` serve `--mode=report`; `predict`, `present` and `colors` serve `--mode=predict`,
+    `export` and `serve`.
 
     **Order of calls.** At the start: `open_values`, `load` of each split, `init`, `constants`. At each step: `loss`.
     Every `log_every_steps` steps: `summarize`. Every `eval_every_epochs` epochs: `eval_step` on the validation split
@@ -176,6 +177,11 @@ class Task(abc.ABC):
         return {}
 
     # Reports. `rows` are entries of common/report/runs.py, all of this task and measured on the same examples.
+
+    @property
+    def loss_name(self) -> str:
+        """Which loss is trained, of a task that has several; curves of different ones are not drawn together."""
+        return ''
 
     def report(self, rows: list[Any]) -> list[str | Picture]:
         """The part of a report that is particular to this task: Markdown lines, and pictures made without test data."""

@@ -86,6 +86,10 @@ class SegmentationTask(Task):
         return UNet(self.widths, len(self.classes), model.down, model.up, dtype, AXIS, in_blocks)
 
     @property
+    def loss_name(self) -> str:
+        return self.config.loss
+
+    @property
     def weights(self) -> tuple[float, ...]:
         """The weights of the classes in the loss; () for 1 each."""
         return class_weights(self.config.class_weights)

@@ -58,24 +58,21 @@ class TransposedConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        return Blocks(self.features, self.dtype, name='Dense_0')(x)  # The name in checkpoints.
-
-
-class Blocks(nn.Module):
-    """The parameters of `TransposedConv`, as those of the dense layer that makes a 2x2 block of each pixel.
-
-    The kernel is `[C, 4 F]`, and there is a bias for each position in the block.
-    """
-
-    features: int
-    dtype: jnp.dtype
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        kernel = self.param('kernel', nn.initializers.lecun_normal(), (x.shape[-1], 4 * self.features))
-        bias = self.param('bias', nn.initializers.zeros, (4 * self.features,))
+        # Those of a dense layer that makes a 2x2 block of each pixel: a bias for each position in the block.
+        kernel, bias = DenseParameters(4 * self.features, name='Dense_0')(x.shape[-1])
         arrays = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         return jax.lax.platform_dependent(*arrays, cpu=cpu.transposed_conv, default=plain_transposed_conv)
+
+
+class DenseParameters(nn.Module):
+    """The kernel `[C, F]` and bias `[F]` of `nn.Dense`, for a layer that computes something else with them."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, inputs: int) -> tuple[jax.Array, jax.Array]:
+        kernel = self.param('kernel', nn.initializers.lecun_normal(), (inputs, self.features))
+        return kernel, self.param('bias', nn.initializers.zeros, (self.features,))
 
 
 def plain_transposed_conv(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:

@@ -13,7 +13,7 @@ from jax import default_backend
 import jax.numpy as jnp
 import numpy as np
 
-from common.layers.blocks import MOMENTUM, Images, Mode
+from common.layers.blocks import MOMENTUM, DenseParameters, Images, Mode
 from common.layers.cpu import NHWC
 
 LANES = 128
@@ -154,29 +154,17 @@ class TransposedConv(nn.Module):
 
 
 class Upsample(nn.Module):
-    """1x1 convolution, then bilinear interpolation, `[B, H/2, W/2, C]` to blocks."""
+    """1x1 convolution, then bilinear interpolation, `[B, H/2, W/2, C]` to blocks.
+
+    Both are linear, so they are one 3x3 convolution: the weights of neighbours times the kernel of the 1x1 convolution.
+    """
 
     features: int
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        return Interpolated(self.features, self.dtype, name='Dense_0')(x)  # The name in checkpoints.
-
-
-class Interpolated(nn.Module):
-    """The parameters of `Upsample`, as those of the dense layer before the interpolation.
-
-    Both are linear, so they are one 3x3 convolution: the weights of neighbours times the kernel of the dense layer.
-    """
-
-    features: int
-    dtype: jnp.dtype
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        kernel = self.param('kernel', nn.initializers.lecun_normal(), (x.shape[-1], self.features))
-        bias = self.param('bias', nn.initializers.zeros, (self.features,))
+        kernel, bias = DenseParameters(self.features, name='Dense_0')(x.shape[-1])
         # Along one axis, for the two pixels of a block: weights of the input before, at, and after the block.
         weights = jnp.array([[0.25, 0.75, 0], [0, 0.75, 0.25]])
         kernel = jnp.einsum('ai,bj,cd->ijcabd', weights, weights, kernel).reshape(3, 3, x.shape[-1], -1)

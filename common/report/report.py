@@ -117,22 +117,15 @@ def curves(task, rows: list[Entry]) -> list[page.Picture]:
     )
     pictures = []
     for metric in task.curves:
-        kinds = sorted({trained_loss(row) for row in rows}) if metric == 'loss' else ['']
+        kinds = sorted({row.runs[0].task.loss_name for row in rows}) if metric == 'loss' else ['']
         for kind in kinds:
             # A configuration without lines keeps the colours of the others.
-            lines = {
-                row.name: [run.metrics for run in row.runs] if kind in ('', trained_loss(row)) else [] for row in rows
-            }
+            lines = {row.name: [run.metrics for run in row.runs if kind in ('', run.task.loss_name)] for row in rows}
             name = figures.title_of(f'{metric} ({kind})' if len(kinds) > 1 else metric)
             pictures.append(
                 page.Picture(f'Curves of {name}', f'The {name} {caption}', figures.compare_curves(lines, metric))
             )
     return pictures
-
-
-def trained_loss(row: Entry) -> str:
-    """The loss that a configuration names; values of different ones do not compare."""
-    return str(row.config.get('loss', ''))
 
 
 def compare(task, rows: list[Entry]) -> list[page.Picture]:

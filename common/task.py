@@ -122,6 +122,7 @@ class Task(abc.ABC):
         """
         return Counter()
 
+    @property
     def meaning(self) -> dict[str, str]:
         """The name of the class of each value that `contents` may have; '' for values that are ignored."""
         return {}

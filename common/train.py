@@ -227,7 +227,12 @@ class Run:
         keep_compiled(cache.folder() / 'compiled')
         config, devices = task.config, Devices()
         self.config = config
-        train_feed = batches.Feed(first_before_others(lambda: task.load('train')), devices)
+        arrays = first_before_others(lambda: task.load('train'))
+        self.train_data: dict[str, Any] = {
+            'train_examples': len(next(iter(arrays.values()))),
+            'train_checksum': batches.checksum(arrays),
+        }
+        train_feed = batches.Feed(arrays, devices)
         self.trainer = Trainer(task, train_feed, devices)
         self.plan = Plan(config, train_feed.size, self.trainer.steps, self.trainer.stage)
         self.evaluation = Evaluation(task, devices, train_feed)
@@ -239,7 +244,7 @@ class Run:
         self.checkpoints = Checkpoints(workdir)
         resumes = self.checkpoints.latest_step() is not None
         if resumes:
-            workdir_lib.check_same_count(workdir, train_feed.size)
+            workdir_lib.check_same_data(workdir, self.train_data)
         state, constants = self.trainer.init('' if resumes else config.init_from)
         self.state, self.constants = devices.replicate(state), devices.replicate(constants)
         self.sums: Any = None  # Sums over the steps since the last multiple of `log_every_steps`.
@@ -270,7 +275,7 @@ class Run:
                 **self.trainer.devices.description(),
                 'jax': jax.__version__,
                 'parameters': count,
-                'train_examples': self.trainer.feed.size,
+                **self.train_data,
             },
         )
         cpu.warn_of_dtype(self.config.dtype)

@@ -8,6 +8,7 @@ import fcntl
 import json
 import pathlib
 import shutil
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -98,15 +99,20 @@ def check_same_folder(config: ConfigDict, workdir: pathlib.Path) -> None:
         )
 
 
-def check_same_count(workdir: pathlib.Path, examples: int) -> None:
-    """Raises UserError where the run in `workdir` began with another number of training examples."""
+def check_same_data(workdir: pathlib.Path, data: dict[str, Any]) -> None:
+    """Raises UserError where the run in `workdir` began with other training data.
+
+    Args:
+        data: `train_examples` and `train_checksum`, as in run.json; runs of earlier versions lack the second or both.
+    """
     try:
-        began = json.loads((workdir / RUN).read_text()).get('train_examples', examples)
+        began = data | json.loads((workdir / RUN).read_text())
     except (FileNotFoundError, ValueError):
         return
-    if began != examples:
+    changed = [f'{name} was {began[name]} and is now {value}' for name, value in data.items() if began[name] != value]
+    if changed:
         raise UserError(
-            f'the training data have changed: {workdir} began with {began} examples, and now there are {examples}; '
+            f'the training data have changed since {workdir} began ({"; ".join(changed)}); '
             'restore them, or choose another --workdir'
         )
 

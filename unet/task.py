@@ -121,6 +121,7 @@ class SegmentationTask(Task):
         counts = masks.count(masks.codes(example['segmentation_mask']))
         return Counter({masks.name_of(code): count for code, count in counts.items()})
 
+    @property
     def meaning(self) -> dict[str, str]:
         values = [masks.name_of(masks.code_of(value)) for value in self.config.data.mask_values]
         ignored = [masks.name_of(masks.code_of(value)) for value in self.config.data.ignore_values]

@@ -35,17 +35,14 @@ class LabelledTask(Task):
     def contents(self, example) -> Counter[str]:
         return Counter({str(example['label']): 1})
 
-    def meaning(self) -> dict[str, str]:
-        return self.names_of_labels
-
     @functools.cached_property
-    def names_of_labels(self) -> dict[str, str]:
+    def meaning(self) -> dict[str, str]:
         """The class of each of the data set's labels, written as a number."""
         numbers = class_numbers(self.classes, self.data_set())
         return {str(label): self.classes[number] for label, number in enumerate(numbers)}
 
     def tiles(self, example) -> dict[str, np.ndarray]:
-        return {self.names_of_labels.get(str(example['label']), '?'): as_color(example['image'])}
+        return {self.meaning.get(str(example['label']), '?'): as_color(example['image'])}
 
     def open_values(self) -> dict[str, Any]:
         return open_values(self.config)

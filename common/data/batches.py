@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 import functools
 from typing import Any
+import zlib
 
 import jax
 import numpy as np
@@ -66,6 +67,14 @@ class Feed:
         """The examples at indices `[N]` on this host, with `index`."""
         arrays = {name: array.addressable_data(0) if self.resident else array for name, array in self.arrays.items()}
         return {**jax.tree.map(np.asarray, gather(arrays, index)), 'index': index}
+
+
+def checksum(arrays: dict[str, np.ndarray]) -> str:
+    """CRC-32 of the arrays in the order of their names, as eight hexadecimal digits."""
+    value = 0
+    for name in sorted(arrays):
+        value = zlib.crc32(np.ascontiguousarray(arrays[name]).data, value)
+    return f'{value:08x}'
 
 
 def gather(arrays, rows):

@@ -56,7 +56,7 @@ def write(task: Task, output: pathlib.Path) -> tuple[pathlib.Path, int]:
     meaning, refused = {}, ''
     try:
         task = dataclasses.replace(task, config=filled(task.config, task.open_values()))
-        meaning = task.meaning()
+        meaning = task.meaning
     except UserError as error:
         refused = str(error)
     wrong = [*data_set.problems, *faults(looks, meaning, in_both(looks))]

@@ -20,6 +20,15 @@ def test_every_epoch_holds_every_example_once(size, batch_size, seed):
         np.testing.assert_array_equal(np.sort(order[epoch * size : (epoch + 1) * size]), np.arange(size))
 
 
+def test_checksum_tells_arrays_apart_that_differ_in_one_value():
+    arrays = {'image': np.arange(24, dtype=np.uint8).reshape(2, 3, 4), 'label': np.array([3, 7])}
+    kept = batches.checksum(arrays)
+    assert batches.checksum(dict(reversed(arrays.items()))) == kept
+    assert batches.checksum(arrays | {'image': arrays['image'][:, ::-1][:, ::-1]}) == kept
+    assert batches.checksum(arrays | {'image': arrays['image'] + np.uint8(arrays['image'] == 5)}) != kept
+    assert batches.checksum(arrays | {'label': np.array([7, 3])}) != kept
+
+
 def test_order_is_a_function_of_seed_and_step_alone():
     forwards = [batches.batch_indices(0, step, 8, 20) for step in range(10)]
     backwards = [batches.batch_indices(0, step, 8, 20) for step in reversed(range(10))]

@@ -103,6 +103,16 @@ def test_finished_run_only_evaluates(straight_run, growing_task, monkeypatch):
     assert read_metrics(workdir) == lines
 
 
+def test_run_whose_training_data_have_changed_is_refused(straight_run, growing_task, monkeypatch):
+    workdir, _ = straight_run
+    arrays = growing_task.load('train')
+    labels = arrays['labels'].copy()
+    labels[0, 0, 0] = 0 if labels[0, 0, 0] else 1
+    monkeypatch.setattr(type(growing_task), 'load', lambda *_: arrays | {'labels': labels})
+    with pytest.raises(UserError, match='training data have changed since .*train_checksum was'):
+        train.train(growing_task, workdir)
+
+
 def test_evaluation_of_a_checkpoint_repeats_the_results(straight_run, growing_task):
     workdir, results = straight_run
     assert evaluate.evaluate(growing_task, workdir) == results
@@ -394,6 +404,7 @@ def test_device_parameters_and_examples_are_recorded(straight_run, growing_task)
         'jax': jax.__version__,
         'parameters': sum(x.size for x in jax.tree.leaves(params)),
         'train_examples': 36,
+        'train_checksum': batches.checksum(growing_task.load('train')),
     }
     assert not {'device', 'parameters'} & {*results}
 

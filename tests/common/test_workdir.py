@@ -55,14 +55,17 @@ def test_best_state_goes_with_the_checkpoints_it_belongs_to(config, tmp_path):
     assert not kept.exists()
 
 
-def test_changed_number_of_training_examples_is_refused(tmp_path):
-    workdir_lib.check_same_count(tmp_path, 24)
+def test_changed_training_data_are_refused(tmp_path):
+    data = {'train_examples': 24, 'train_checksum': '0a1b2c3d'}
+    workdir_lib.check_same_data(tmp_path, data)
     workdir_lib.write_json(tmp_path / 'run.json', {'jax': '0.10'})  # By an earlier version.
-    workdir_lib.check_same_count(tmp_path, 24)
-    workdir_lib.write_json(tmp_path / 'run.json', {'train_examples': 24})
-    workdir_lib.check_same_count(tmp_path, 24)
-    with pytest.raises(UserError, match='began with 24 examples, and now there are 26'):
-        workdir_lib.check_same_count(tmp_path, 26)
+    workdir_lib.check_same_data(tmp_path, data)
+    workdir_lib.write_json(tmp_path / 'run.json', data)
+    workdir_lib.check_same_data(tmp_path, data)
+    with pytest.raises(UserError, match='train_examples was 24 and is now 26'):
+        workdir_lib.check_same_data(tmp_path, data | {'train_examples': 26})
+    with pytest.raises(UserError, match='train_checksum was 0a1b2c3d and is now 0a1b2c3e'):
+        workdir_lib.check_same_data(tmp_path, data | {'train_checksum': '0a1b2c3e'})
 
 
 @pytest.mark.parametrize('text', ['{"seed": 0', '', '[]', b'\xff\xfe'])

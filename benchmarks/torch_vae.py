@@ -149,8 +149,8 @@ class Objective(nn.Module):
 
     def __init__(self, work):
         super().__init__()
-        if work.config.reconstruct_wrong or work.config.swap_weight:
-            raise ValueError('this objective compares no wrong labels and has no swap loss')
+        if work.config.reconstruct_wrong or work.config.swap_weight or work.config.model.modulated:
+            raise ValueError('PyTorch has no comparison of wrong labels, no swap loss and no modulated decoder here')
         self.config, own, read = work.config, work.config.data, work.classifier.data
         self.standardize = standardize(own.mean, own.std)
         self.standardize_mean = standardize(own.mean, own.std, white=1)

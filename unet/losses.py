@@ -50,15 +50,10 @@ def dice(*, logits: jax.Array, labels: jax.Array, weights: Sequence[float] = (),
     overlap = jnp.sum(probabilities * targets, axis=(1, 2))
     size = jnp.sum(targets, axis=(1, 2))
     total = jnp.sum(probabilities, axis=(1, 2)) + size
-    if ignores:  # An image may have no counted pixel.
-        total = jnp.maximum(total, 1e-6)
-    coefficient = 2 * overlap / total
-    present = (size > 0).astype(logits.dtype)
-    if ignores:
-        coefficient = jnp.where(size > 0, coefficient, 0)
-        found = jnp.sum(present, axis=-1)
-        return jnp.where(found > 0, 1 - jnp.sum(coefficient, axis=-1) / jnp.maximum(found, 1), 0)
-    return 1 - jnp.sum(coefficient * present, axis=-1) / jnp.sum(present, axis=-1)
+    coefficient = 2 * overlap / jnp.maximum(total, 1e-6)  # 0 for an absent class, whose overlap is 0.
+    present = jnp.sum(size > 0, axis=-1).astype(logits.dtype)
+    # Where all pixels are ignored, no class is present.
+    return jnp.where(present > 0, 1 - jnp.sum(coefficient, axis=-1) / jnp.maximum(present, 1), 0)
 
 
 def check_shapes(logits: jax.Array, labels: jax.Array) -> None:

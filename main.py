@@ -1,4 +1,4 @@
-"""Command line: trains, evaluates, sweeps, reports, predicts, exports, shares, serves.
+"""Command line: trains, evaluates, describes data, sweeps, reports, predicts, exports, shares, serves.
 
 python main.py --config=configs/unet_mp_tr_ce.py
 python main.py --mode=eval --workdir=runs/unet_mp_tr_ce
@@ -58,18 +58,17 @@ def main() -> None:
                 print(json.dumps(jsonable(results), indent=2, sort_keys=True))
                 print(f'results and pictures are in {folder} and {folder / "figures"}')
         else:
-            workdir.load_matching(CONFIG.value, folder, make_task)
-            use(folder, output)
+            use(workdir.load_matching(CONFIG.value, folder, make_task), folder, output)
 
 
-def use(folder: pathlib.Path, output: pathlib.Path) -> None:
-    """Predicts with, exports, shares or serves the model that was trained in `folder`."""
+def use(task, folder: pathlib.Path, output: pathlib.Path) -> None:
+    """Predicts with, exports, shares or serves the model that `task` has trained in `folder`."""
     from common.serving import export, predict, serve, share
 
     if MODE.value == 'share':
         print(f'the copy is in {share.share(folder, output, make_task)}')
         return
-    predictor = predict.load(folder, make_task)
+    predictor = predict.restored(task, folder)
     if MODE.value == 'predict':
         count = predict.predict_files(predictor, INPUT.value, output, LABELS.value)
         print(f'predictions for {count} photos are in {output}')

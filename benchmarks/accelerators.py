@@ -243,7 +243,7 @@ def layers_of(row: Row):
     replaced: dict[str, Any] = {'common.layers.tpu.default_backend': lambda: TARGETS[row.target].platform}
     if row.layers == 'plain':
         replaced = dict.fromkeys(
-            ('common.layers.blocks.TransposedConv', 'vae.networks.TransposedConv'), flax_transposed_conv
+            ('common.layers.default.TransposedConv', 'vae.networks.TransposedConv'), flax_transposed_conv
         )
     with contextlib.ExitStack() as stack:
         for name, value in replaced.items():
@@ -283,7 +283,7 @@ def size_of(shapes: str) -> int:
 
 
 def rows() -> list[Row]:
-    """All rows, the most telling first: a compilation takes one to two minutes of two cores."""
+    """All rows, the most telling first."""
     found = [Row('v5e_1', work, 'gradient', layers) for work in WORKS for layers in ('ours', 'plain')]
     found += [Row('v5e_2x2', 'unet_mp_tr', 'step')]
     found += [Row('v5e_1', work, 'step') for work in WORKS]

@@ -25,12 +25,24 @@ class Best:
         value: the best value so far, times `sign`.
     """
 
-    def __init__(self, workdir: pathlib.Path, metric: str, lines: list[dict[str, Any]]):
-        """`lines`: those of metrics.jsonl up to the step where the run resumes."""
+    def __init__(self, workdir: pathlib.Path, metric: str, step: int, lines: list[dict[str, Any]]):
+        """Where the run resumes from `step`, states of later steps are dropped.
+
+        Args:
+            lines: those of metrics.jsonl up to `step`.
+        """
         self.name, self.sign = metric.removeprefix('-'), -1 if metric.startswith('-') else 1
-        found = [line[self.name] for line in lines if line['split'] == 'validation' and self.name in line]
-        self.value = max((self.sign * value for value in found if value is not None), default=float('-inf'))
         self.checkpoints = Checkpoints(workdir / BEST)
+        self.checkpoints.drop_after(step)
+        kept = self.checkpoints.latest_step()
+        found = [line.get(self.name) for line in lines if line['split'] == 'validation' and line['step'] == kept]
+        self.value = self.sign * found[0] if found and found[0] is not None else float('-inf')
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.checkpoints.__exit__(*error)
 
     def check_name(self, metrics: dict[str, float]) -> None:
         """Raises UserError unless the metric is one of `metrics`."""

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from common.errors import UserError
+from common.errors import UserError, notice
 from common.parallel import Devices
 from common.task import Task, Variables
 
@@ -57,6 +57,12 @@ class Checkpoints:
                         checksums=ocp.args.JsonSave(checksums(items)),
                     ),
                 )
+
+    def drop_after(self, step: int) -> None:
+        """Deletes the checkpoints of later steps."""
+        for later in self.manager.all_steps():
+            if later > step:
+                self.manager.delete(later)
 
     def wait(self) -> None:
         """Returns when all is written."""
@@ -180,9 +186,11 @@ def restore(task: Task, workdir: pathlib.Path, devices: Devices) -> tuple[Variab
 
     They are those of the best checkpoint where the configuration keeps one, else of the latest.
     """
-    best = workdir / BEST
-    if task.config.checkpoint.best and last_step(best) is not None:
-        workdir = best
+    if task.config.checkpoint.best:
+        if last_step(workdir / BEST) is not None:
+            workdir = workdir / BEST
+        elif last_step(workdir) is not None:
+            notice(f'{workdir} has kept no best state yet; this is the latest')
     variables = jax.eval_shape(task.init, jax.random.key(task.config.seed))
     template = {'params': variables['params'], 'batch_stats': variables.get('batch_stats', {})}
     with Checkpoints(workdir, read_only=True) as checkpoints:

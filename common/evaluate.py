@@ -81,11 +81,11 @@ class Evaluation:
         batch = self.feed(split)(index) | {'valid': self.devices.split(valid)}
         return *self.step(split)(variables, constants, batch, self.root), valid
 
-    def results(self, variables, constants, step: int, poll: Callable[[], None], last: int) -> dict[str, Any]:
+    def results(self, variables, constants, poll: Callable[[], None], *, step: int, trained: int) -> dict[str, Any]:
         """The contents of results.json: all metrics of the test split, and the loss on the training split.
 
         Args:
-            step: of the variables. last: how far the run is trained.
+            step: of the variables. trained: the last step of the run so far.
         """
         train = self.metrics(variables, constants, poll, 'train')
         test = self.metrics(variables, constants, poll, 'test')
@@ -95,8 +95,9 @@ class Evaluation:
             'train_loss': train['loss'],
             'split': 'test',
             'step': step,
-            'finished': last == total,
+            'finished': trained == total,
             'num_examples': self.feed('test').size,
+            'test_checksum': self.feed('test').checksum,
         }
 
     def figures(self, variables) -> dict[str, np.ndarray]:
@@ -177,7 +178,8 @@ def evaluate(task: Task, workdir: pathlib.Path) -> dict[str, Any]:
                 'dir': task.config.data.dir,
             }
         else:
-            results = evaluation.results(variables, constants, step, lambda: None, last_step(workdir) or 0)
+            trained = last_step(workdir) or 0
+            results = evaluation.results(variables, constants, lambda: None, step=step, trained=trained)
             # A shared copy has its best state alone, at another step than the last.
             results['finished'] |= workdir_lib.is_finished(workdir)
         ending = f'_{other}' if other else ''

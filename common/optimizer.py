@@ -47,7 +47,10 @@ def schedule(config, steps: int) -> optax.Schedule:
 
 
 def with_counts_of(new, old):
-    """The old optimizer state with the new step counts: the schedule advances when a step is skipped."""
+    """The old optimizer state with the new step counts, for a step that is skipped: the schedule advances.
+
+    So does the bias correction of Adam, which makes steps shorter where the first ones of a run are skipped.
+    """
     return jax.tree.map(lambda n, o: n if jnp.issubdtype(n.dtype, jnp.integer) else o, new, old)
 
 

@@ -1,6 +1,7 @@
 """The training loop. It trains any task (see common/task.py) and knows none of them."""
 
 import bisect
+import contextlib
 import dataclasses
 import functools
 import pathlib
@@ -155,12 +156,12 @@ class Trainer:
         """The sums since the last multiple of `log_every_steps`: those before `step`, and `sums` of the steps after."""
         return self.add(before, sums) if step % self.config.log_every_steps else sums
 
-    def run_steps(self, state: TrainState, constants, batches, root, *, stage):
-        """As many steps as `batches` `[steps, B / devices, ...]` holds; returns the state and the sums over them."""
+    def run_steps(self, state: TrainState, constants, stacked, root, *, stage):
+        """As many steps as `stacked` holds batches, `[steps, B / devices, ...]`; returns the state and their sums."""
         one = functools.partial(self.run_step, constants=constants, root=root, stage=stage)
-        if len(batches['index']) == 1:
-            return one(state, jax.tree.map(lambda x: x[0], batches))
-        state, sums = jax.lax.scan(one, state, batches)
+        if len(stacked['index']) == 1:
+            return one(state, jax.tree.map(lambda x: x[0], stacked))
+        state, sums = jax.lax.scan(one, state, stacked)
         return state, jax.tree.map(lambda x: jnp.sum(x, 0), sums)
 
     def run_step(self, state: TrainState, batch, *, constants, root, stage) -> tuple[TrainState, Any]:
@@ -227,12 +228,8 @@ class Run:
         keep_compiled(cache.folder() / 'compiled')
         config, devices = task.config, Devices()
         self.config = config
-        arrays = first_before_others(lambda: task.load('train'))
-        self.train_data: dict[str, Any] = {
-            'train_examples': len(next(iter(arrays.values()))),
-            'train_checksum': batches.checksum(arrays),
-        }
-        train_feed = batches.Feed(arrays, devices)
+        train_feed = batches.Feed(first_before_others(lambda: task.load('train')), devices)
+        self.train_data = {'train_examples': train_feed.size, 'train_checksum': train_feed.checksum}
         self.trainer = Trainer(task, train_feed, devices)
         self.plan = Plan(config, train_feed.size, self.trainer.steps, self.trainer.stage)
         self.evaluation = Evaluation(task, devices, train_feed)
@@ -256,7 +253,7 @@ class Run:
         self.best = None
         if config.checkpoint.best:
             lines = [line for line in read_metrics(workdir) if line['step'] <= self.step]
-            self.best = best_lib.Best(workdir, config.checkpoint.best, lines)
+            self.best = best_lib.Best(workdir, config.checkpoint.best, self.step, lines)
             self.best.check_name(self.evaluation.first_batch(self.state.average, self.constants))
         if self.step < self.trainer.steps:
             on_first(self.begin)
@@ -282,13 +279,15 @@ class Run:
 
     def go(self) -> dict[str, Any]:
         """Trains to the end and returns the final results."""
-        with self.checkpoints, self.writer, self.progress, self.profile:
+        with self.checkpoints, self.best or contextlib.nullcontext(), self.writer, self.progress, self.profile:
             try:
                 self.visit()
                 while self.step < self.trainer.steps:
                     self.advance()
                     self.visit()
-                return self.finish()
+                results = self.finish()
+                self.stop.poll()  # A sweep must not go on after a signal that came while pictures were drawn.
+                return results
             except StopAsked as asked:
                 self.save()
                 raise Interrupted(self.step, asked.signum) from None
@@ -395,7 +394,7 @@ class Run:
         if self.evaluation.split != 'test':
             self.evaluate()
         average, step = self.best.restore(self.state.average) if self.best else (self.state.average, self.step)
-        results = self.evaluation.results(average, self.constants, step, self.stop.poll, self.step)
+        results = self.evaluation.results(average, self.constants, self.stop.poll, step=step, trained=self.step)
         if not self.writer.has(self.step, 'test'):
             self.report('test', numbers(results), average)
         on_first(lambda: workdir_lib.write_json(self.workdir / workdir_lib.RESULTS, results))

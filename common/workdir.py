@@ -107,7 +107,7 @@ def check_same_data(workdir: pathlib.Path, data: dict[str, Any]) -> None:
     """
     try:
         began = data | json.loads((workdir / RUN).read_text())
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, TypeError):
         return
     changed = [f'{name} was {began[name]} and is now {value}' for name, value in data.items() if began[name] != value]
     if changed:

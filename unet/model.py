@@ -1,6 +1,6 @@
 """U-Net (Ronneberger et al. 2015, arXiv:1505.04597) with exchangeable ways down and up.
 
-The parts take their layers from `layers`: the module common.layers.blocks, or common.layers.tpu for blocks of pixels.
+The parts take their layers from `layers`: the module common.layers.default, or common.layers.tpu for blocks of pixels.
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from common.errors import UserError, check_choice
-from common.layers import blocks, tpu
-from common.layers.blocks import Images, Mode
+from common.layers import default, tpu
+from common.layers.default import Images, Mode
 
 DOWN = ('max_pool', 'strided_conv')
 UP = ('transposed_conv', 'upsample')
@@ -75,7 +75,7 @@ class UNet(nn.Module):
         check_size(images.shape[1:3], len(self.channels))
         mode = Mode(train, self.dtype, self.axis_name)
         *levels, bottom = self.channels
-        layers = [tpu if self.in_blocks else blocks, *[blocks] * len(levels)]
+        layers = [tpu if self.in_blocks else default, *[default] * len(levels)]
         x, skips = images.astype(self.dtype), []
         x = tpu.to_blocks(x) if self.in_blocks else x
         for level, features in enumerate(levels):
@@ -85,7 +85,7 @@ class UNet(nn.Module):
                 x = layers[level].max_pool(x)
             else:
                 x = StridedConv(features, mode, layers[level])(x)
-        x = ConvBlock(bottom, mode, blocks)(x)
+        x = ConvBlock(bottom, mode, default)(x)
         for level in reversed(range(len(levels))):
             up = layers[level].TransposedConv if self.up == 'transposed_conv' else layers[level].Upsample
             x = up(levels[level], self.dtype)(x)

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from common import augment
-from common.classes import BALANCED, balanced_weights, check_class_weights, class_weights
+from common.class_weights import BALANCED, balanced_weights, check_class_weights, class_weights
 from common.config import filled
 from common.data.images import check_standardization, resize_image, standardize
 from common.data.source import DataSet
@@ -82,7 +82,7 @@ class SegmentationTask(Task):
     @property
     def model(self) -> UNet:
         model, dtype = self.config.model, jnp.dtype(self.config.dtype)
-        in_blocks = len(self.widths) > 1 and tpu.suits(self.widths[0])
+        in_blocks = tpu.suits(self.widths[0])
         return UNet(self.widths, len(self.classes), model.down, model.up, dtype, AXIS, in_blocks)
 
     @property

@@ -12,12 +12,12 @@ from PIL import Image
 
 from common import augment
 from common import workdir as workdir_lib
-from common.classes import BALANCED, balanced_weights, check_class_weights, class_weights
+from common.class_weights import BALANCED, balanced_weights, check_class_weights, class_weights
 from common.config import checked, differences, filled
 from common.data.images import standardize
 from common.errors import UserError
 from common.keys import Keys
-from common.layers.blocks import Mode
+from common.layers.default import Mode
 from common.parallel import AXIS
 from common.task import Variables
 from configs import classifier_mnist

@@ -81,6 +81,7 @@ def decode_example(
     image = example['image']
     if channels == 1 and image.shape[-1] == 3:
         image = np.asarray(Image.fromarray(image).convert('L'))[..., None]
+    image = np.broadcast_to(image, (*image.shape[:2], channels))
     return {'image': images.resize_image(image, size), 'label': np.asarray(numbers[example['label']], np.int32)}
 
 

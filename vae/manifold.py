@@ -58,9 +58,9 @@ def compared(
 
     Returns:
         `precision` and `recall` with the name of each set, means over labels; for the set '', also those of each label,
-        /NAME. A label with too few images has none, and no part in the means.
+        /NAME. NaN for a label with too few images, which has no part in the means.
     """
-    found = {}
+    found, missing = {}, dict.fromkeys(sets, np.full(2, np.nan))
     for label, name in enumerate(names):
         own, to_label = np.flatnonzero(labels == label)[:MOST], np.flatnonzero(given == label)
         count = min(len(own), len(to_label)) // 2
@@ -69,9 +69,8 @@ def compared(
                 kind: crossed(reference[own], features[own if kind else to_label], count)
                 for kind, features in sets.items()
             }
-    results = {f'/{name}': pairs[''] for name, pairs in found.items()}
-    if found:
-        results |= {kind: np.mean([pairs[kind] for pairs in found.values()], axis=0) for kind in sets}
+    results = {f'/{name}': found.get(name, missing)[''] for name in names}
+    results |= {kind: np.mean([pairs[kind] for pairs in found.values()] or [missing[kind]], axis=0) for kind in sets}
     return {
         f'{measure}{kind}': float(pair[i])
         for i, measure in enumerate(('precision', 'recall'))

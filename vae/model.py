@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from common.layers.blocks import Mode
+from common.layers.default import Mode
 from vae.losses import floored
 from vae.networks import DECODERS, ENCODERS
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from common.errors import UserError, check_choice
-from common.layers.blocks import Mode, TransposedConv, conv, conv_norm_relu, max_pool
+from common.layers.default import Mode, TransposedConv, conv, conv_norm_relu, max_pool
 
 
 class SmallEncoder(nn.Module):

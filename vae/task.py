@@ -18,7 +18,7 @@ from common.checkpoint import restore
 from common.data.images import standardize
 from common.errors import UserError, check_choice
 from common.keys import Keys
-from common.layers.blocks import Mode
+from common.layers.default import Mode
 from common.parallel import AXIS, Devices
 from common.task import Picture, Variables
 from configs import vae_mnist
@@ -156,7 +156,8 @@ class VAETask(data.LabelledTask):
             terms['cycle_loss'] = -self.config.cycle_weight * self.log_likelihood(images, cycled, scale)
         total = objective(terms)
         sums = {name: jnp.sum(term) for name, term in (terms | {'total': total}).items()}
-        return jnp.mean(total), (updates['batch_stats'], sums | {'examples': jnp.int32(len(total))})
+        counts = {'examples': jnp.int32(len(total)), 'compared': jnp.sum(reconstructed, dtype=jnp.int32)}
+        return jnp.mean(total), (updates['batch_stats'], sums | counts)
 
     def training_nll(self, constants, images, labels, batch, keys: Keys) -> tuple[jax.Array, jax.Array]:
         """NLLs `[K, B]` of labels `[K, B]` by `frozen_nll`, for images `[K, B, S, S, C]`, shown transformed.
@@ -284,13 +285,16 @@ class VAETask(data.LabelledTask):
     def summarize(self, sums: dict[str, Any]) -> dict[str, float]:
         """Metrics from sums; those of training and of the training split have no swaps.
 
-        The terms add up to `total`. In training, an image that is not compared with its reconstruction counts as 0.
+        The terms add up to `total`, but for `reconstruction` in training: that is the mean over the images that are
+        compared with their reconstruction.
         """
         means = {
             name: float(value / sums['examples'])
             for name, value in sums.items()
-            if name not in ('examples', 'swaps', 'judged')
+            if name not in ('examples', 'compared', 'swaps', 'judged')
         }
+        if 'compared' in sums:
+            means['reconstruction'] = float(sums['reconstruction'] / max(sums['compared'], 1))
         metrics: dict[str, float] = {'loss': means['total']} | means
         if 'swaps' not in sums:
             return metrics

@@ -51,7 +51,7 @@ class Feed:
     def __init__(self, arrays: dict[str, np.ndarray], devices: Devices):
         self.devices = devices
         self.arrays: dict[str, Any] = arrays
-        self.size = len(next(iter(arrays.values())))
+        self.size, self.checksum = len(next(iter(arrays.values()))), checksum(arrays)
         self.resident = fits(arrays, devices)
         if self.resident:
             self.arrays = devices.replicate(arrays)

@@ -1,6 +1,6 @@
 """The only place of programs that are quicker on a CPU than those of `jax.lax` and Flax for the same function.
 
-docs/speed.md says what each one gains. common/layers/blocks.py chooses them when the program is lowered for a CPU.
+docs/speed.md says what each one gains. common/layers/default.py chooses them when the program is lowered for a CPU.
 """
 
 from collections.abc import Callable

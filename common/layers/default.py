@@ -31,20 +31,14 @@ class Mode(NamedTuple):
     axis_name: str | None = None
 
 
-def conv_norm(x: Images, features: int, mode: Mode, kernel: int = 3, stride: int = 1) -> jax.Array:
-    """Convolution and batch normalisation (Ioffe & Szegedy 2015, arXiv:1502.03167), inside a compact module."""
+def conv_norm_relu(x: Images, features: int, mode: Mode, stride: int = 1) -> jax.Array:
+    """3x3 convolution, batch normalisation (Ioffe & Szegedy 2015, arXiv:1502.03167), ReLU, inside a compact module."""
     x = jnp.concatenate(x, axis=-1) if isinstance(x, tuple) else x
-    x = nn.Conv(
-        features, (kernel, kernel), stride, use_bias=False, dtype=mode.dtype, conv_general_dilated_cls=lambda: conv
-    )(x)
-    return nn.BatchNorm(
+    x = nn.Conv(features, (3, 3), stride, use_bias=False, dtype=mode.dtype, conv_general_dilated_cls=lambda: conv)(x)
+    normalised = nn.BatchNorm(
         use_running_average=not mode.train, momentum=MOMENTUM, dtype=mode.dtype, axis_name=mode.axis_name
     )(x)
-
-
-def conv_norm_relu(x: Images, features: int, mode: Mode, kernel: int = 3, stride: int = 1) -> jax.Array:
-    """Convolution, batch normalisation, ReLU, inside a compact module."""
-    return nn.relu(conv_norm(x, features, mode, kernel, stride))
+    return nn.relu(normalised)
 
 
 Dense = nn.Dense  # As common/layers/tpu.py has it for blocks.

@@ -1,4 +1,4 @@
-"""The only place of forms for TPUs: layers of common/layers/blocks.py for images that are stored in blocks of pixels.
+"""The only place of forms for TPUs: layers of common/layers/default.py for images that are stored in blocks of pixels.
 
 A TPU stores channels in groups of 128, so that an image with 32 channels takes as much memory and time as one with 128.
 In blocks, `[B, H, W, C]` becomes `[B, H/2, W/2, 4 C]`: each position holds the channels of 2x2 pixels, row by row. The
@@ -13,8 +13,8 @@ from jax import default_backend
 import jax.numpy as jnp
 import numpy as np
 
-from common.layers.blocks import MOMENTUM, DenseParameters, Images, Mode
 from common.layers.cpu import NHWC
+from common.layers.default import MOMENTUM, DenseParameters, Images, Mode
 
 LANES = 128
 

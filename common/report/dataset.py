@@ -60,9 +60,9 @@ def write(task: Task, output: pathlib.Path) -> tuple[pathlib.Path, int]:
     except UserError as error:
         refused = str(error)
     wrong = [*data_set.problems, *faults(looks, meaning, in_both(looks))]
-    lines = [f'# {page.escape(data_set.title)}', '', f'For {task.title}. {len(wrong)} faults.']
     if refused and not wrong:
         wrong = [refused]
+    lines = [f'# {page.escape(data_set.title)}', '', f'For {task.title}. {len(wrong)} faults.']
     lines += ['', '## What is wrong', '', *listed(wrong, 'Nothing.')]
     lines += ['', '## What is in it', *splits(looks), *classes(looks, meaning)]
     lines += ['', '## What was assumed', '', *listed(assumed(looks), 'Nothing.')]

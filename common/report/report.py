@@ -49,7 +49,7 @@ def writable(output: pathlib.Path):
 def section(runs: list[FinishedRun]) -> tuple[list[str], dict[str, np.ndarray]]:
     """All that is said of comparable runs: Markdown lines, and the pictures that they show, by name."""
     rows, task = entries(runs), runs[0].task
-    kind, data, size, split, examples, _ = comparable(runs[0])
+    kind, data, size, split, examples, *_ = comparable(runs[0])
     data_name = pathlib.Path(data).name if runs[0].config.data.name == 'folder' else data
     parts = [
         '',

@@ -127,14 +127,15 @@ def comparable(run: FinishedRun) -> tuple:
     """Runs for which this is equal were measured on the same examples."""
     data, results = run.config.data, run.results
     name = str(workdir_lib.folder_of(run.config) or data.name)
-    return run.config.task, name, data.image_size, results['split'], results['num_examples'], tuple(data.classes)
+    measured = results['split'], results['num_examples'], results.get('test_checksum', '')
+    return run.config.task, name, data.image_size, *measured, tuple(data.classes)
 
 
 def essence(run: FinishedRun, *without: str) -> str:
     """What two runs must have in common to differ by the seed and the keys in `without` alone."""
     settings = {name: value for name, value in run.settings.items() if name not in without}
     step = None if run.config.checkpoint.best else run.results['step']  # The best one is another for each seed.
-    return json.dumps([settings, step], sort_keys=True)
+    return json.dumps([settings, step, run.machine.get('train_checksum')], sort_keys=True)
 
 
 def entries(runs: list[FinishedRun]) -> list[Entry]:

@@ -112,7 +112,11 @@ def load(workdir: str | pathlib.Path, make_task: Callable) -> Predictor:
         UserError: the work directory holds no run or no checkpoint, or a damaged one.
     """
     workdir = pathlib.Path(workdir)
-    task = make_task(workdir_lib.load_config(workdir))
+    return restored(make_task(workdir_lib.load_config(workdir)), workdir)
+
+
+def restored(task, workdir: pathlib.Path) -> Predictor:
+    """A task with the latest checkpoint of its run. Raises UserError where there is none, or a damaged one."""
     variables, step = restore(task, workdir, Devices())
     variables = jax.device_put(jax.tree.map(np.asarray, variables))  # On one device.
     return Predictor(task, variables, step, workdir.resolve().name)

@@ -104,6 +104,18 @@ def test_whole_data_set_is_described(tmp_path):
     assert 'src="data:image/png' in path.read_text()
 
 
+def test_refusal_by_the_data_alone_is_counted(tmp_path):
+    mask = np.arange(144, dtype=np.uint8).reshape(12, 12)
+    for part, names in {'train': 'abcdefghijkl', 'test': 'mno'}.items():
+        for name in names:
+            add(tmp_path / 'own' / part, name, mask, np.full((12, 12, 3), ord(name), np.uint8))
+    config = unet_folder.get_config()
+    config.data.update({'dir': str(tmp_path / 'own'), 'image_size': 16})
+    _, count = dataset.write(make_task(config), tmp_path / 'page')
+    text = (tmp_path / 'page' / 'data.md').read_text()
+    assert count == 1 and '1 faults' in text and 'Nothing.' not in text.partition('## What is in it')[0]
+
+
 def test_labels_are_counted(tmp_path):
     for label, count in {'ant': 12, 'bee': 3}.items():
         for part in ('train', 'test'):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common.layers import blocks, tpu
+from common.layers import default, tpu
 
 flax_max_pool = functools.partial(nn.max_pool, window_shape=(2, 2), strides=(2, 2))
 CONVOLUTIONS = [(1, 8, 3, 6), (8, 1, 3, 6), (16, 3, 5, 6), (17, 16, 3, 6), (16, 3, 3, 7), (8, 16, 1, 6)]
@@ -26,7 +26,7 @@ def resize(x):
 
 
 def conv(form):
-    return lambda images, kernel: form(images, kernel, (1, 1), 'SAME', **blocks.PLAIN)
+    return lambda images, kernel: form(images, kernel, (1, 1), 'SAME', **default.PLAIN)
 
 
 def value_and_gradients(function, *arrays):
@@ -52,15 +52,15 @@ def flax_conv(form):
 
 
 def transposed_conv(x, kernel, bias):
-    layer = blocks.TransposedConv(len(bias) // 4)
+    layer = default.TransposedConv(len(bias) // 4)
     return layer.apply({'params': {'Dense_0': {'kernel': kernel, 'bias': bias}}}, x)
 
 
 LAYERS = {
-    'max_pool': (blocks.max_pool, flax_max_pool, [(8, 4, 6, 5)]),
-    'bilinear_upsample': (blocks.bilinear_upsample, resize, [(8, 4, 6, 5)]),
-    'transposed_conv': (transposed_conv, blocks.plain_transposed_conv, [(8, 4, 6, 5), (5, 12), (12,)]),
-    'conv': (flax_conv(lambda: blocks.conv), flax_conv(None), [(2, 4, 6, 8), (3, 3, 8, 2)]),
+    'max_pool': (default.max_pool, flax_max_pool, [(8, 4, 6, 5)]),
+    'bilinear_upsample': (default.bilinear_upsample, resize, [(8, 4, 6, 5)]),
+    'transposed_conv': (transposed_conv, default.plain_transposed_conv, [(8, 4, 6, 5), (5, 12), (12,)]),
+    'conv': (flax_conv(lambda: default.conv), flax_conv(None), [(2, 4, 6, 8), (3, 3, 8, 2)]),
 }
 
 
@@ -99,7 +99,7 @@ def test_programs_for_accelerators_are_those_of_plain_layers(name):
 
 
 def test_transposed_conv_equals_flax_for_equal_biases():
-    x, bias, layer = draw(2, 4, 6, 5), np.array([0.5, -1, 2], np.float32), blocks.TransposedConv(3)
+    x, bias, layer = draw(2, 4, 6, 5), np.array([0.5, -1, 2], np.float32), default.TransposedConv(3)
     ((name, dense),) = layer.init(jax.random.key(0), x)['params'].items()
     assert name == 'Dense_0'  # As in checkpoints.
     kernel = dense['kernel'].reshape(5, 2, 2, 3).transpose(1, 2, 0, 3)[::-1, ::-1]
@@ -118,20 +118,20 @@ def test_transposed_conv_has_the_parameters_of_a_dense_layer():
 
     jax.tree.map(
         np.testing.assert_array_equal,
-        *(layer.init(jax.random.key(0), x) for layer in (blocks.TransposedConv(3), Dense())),
+        *(layer.init(jax.random.key(0), x) for layer in (default.TransposedConv(3), Dense())),
     )
 
 
 @pytest.mark.parametrize('inputs, outputs, side, width', CONVOLUTIONS)
 def test_conv_has_the_values_and_gradients_of_lax(inputs, outputs, side, width):
     arrays = draw(2, 5, width, inputs), draw(side, side, inputs, outputs)
-    assert_same(*(value_and_gradients(conv(form), *arrays) for form in (blocks.conv, jax.lax.conv_general_dilated)))
+    assert_same(*(value_and_gradients(conv(form), *arrays) for form in (default.conv, jax.lax.conv_general_dilated)))
 
 
 @pytest.mark.parametrize('inputs, outputs, side, width', CONVOLUTIONS[:4])
 def test_conv_in_bfloat16_is_as_exact_as_that_of_lax(inputs, outputs, side, width):
     arrays = [draw(2, 5, width, inputs, dtype=jnp.bfloat16), draw(side, side, inputs, outputs, dtype=jnp.bfloat16)]
-    found = value_and_gradients(conv(blocks.conv), *arrays)
+    found = value_and_gradients(conv(default.conv), *arrays)
     assert all(x.dtype == jnp.bfloat16 for x in found)
     expected = value_and_gradients(conv(jax.lax.conv_general_dilated), *(x.astype(jnp.float32) for x in arrays))
     assert_same(found, expected, 2e-2)
@@ -140,8 +140,8 @@ def test_conv_in_bfloat16_is_as_exact_as_that_of_lax(inputs, outputs, side, widt
 @pytest.mark.parametrize('options', [{'window_strides': (2, 2)}, {'padding': 'VALID'}, {'rhs_dilation': (2, 2)}])
 def test_conv_leaves_other_options_to_lax(options):
     arrays = draw(2, 6, 6, 4), draw(3, 3, 4, 2)
-    options = {'window_strides': (1, 1), 'padding': 'SAME', **blocks.PLAIN} | options
-    np.testing.assert_array_equal(*(form(*arrays, **options) for form in (blocks.conv, jax.lax.conv_general_dilated)))
+    options = {'window_strides': (1, 1), 'padding': 'SAME', **default.PLAIN} | options
+    np.testing.assert_array_equal(*(form(*arrays, **options) for form in (default.conv, jax.lax.conv_general_dilated)))
 
 
 class Net(nn.Module):
@@ -149,10 +149,10 @@ class Net(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        mode = blocks.Mode(train=False)
-        x = blocks.max_pool(blocks.conv_norm_relu(x, 16, mode))
-        x = blocks.bilinear_upsample(blocks.conv_norm_relu(x, 4, mode))
-        return blocks.TransposedConv(3)(x)
+        mode = default.Mode(train=False)
+        x = default.max_pool(default.conv_norm_relu(x, 16, mode))
+        x = default.bilinear_upsample(default.conv_norm_relu(x, 4, mode))
+        return default.TransposedConv(3)(x)
 
 
 def test_layers_work_mapped_over_devices_and_examples():

@@ -131,8 +131,23 @@ def test_evaluation_of_a_shared_copy_of_the_best_state_leaves_it_finished(best_r
     assert workdir_lib.is_finished(copy)
 
 
+def test_best_state_after_the_step_of_a_resume_is_dropped(tmp_path):
+    """On other devices the run may not come there again."""
+    lines = []
+    for step, loss in ((3, 0.9), (5, 0.6), (7, 0.5)):
+        lines.append({'step': step, 'split': 'validation', 'loss': loss})
+        with best_lib.Best(tmp_path, '-loss', step, lines[:-1]) as best:
+            best.offer(step, {'kernel': np.full(1, step)}, {'loss': loss})
+    with best_lib.Best(tmp_path, '-loss', 6, lines[:2]) as best:
+        assert best.value == -0.6 and best.restore({'kernel': np.zeros(1, int)}) == ({'kernel': [5]}, 5)
+        best.offer(7, {'kernel': np.full(1, 70)}, {'loss': 0.4})
+        assert best.restore({'kernel': np.zeros(1, int)}) == ({'kernel': [70]}, 7)
+    with best_lib.Best(tmp_path, '-loss', 2, []) as best:
+        assert best.value == float('-inf')
+
+
 def test_best_metric_that_was_never_a_number_is_named(tmp_path):
-    best = best_lib.Best(tmp_path, 'iou/rare', [{'split': 'validation', 'iou/rare': None}])
+    best = best_lib.Best(tmp_path, 'iou/rare', 5, [{'step': 5, 'split': 'validation', 'iou/rare': None}])
     best.offer(5, {}, {'iou/rare': float('nan')})
     with pytest.raises(UserError, match="checkpoint.best is 'iou/rare', which was never a number"):
         best.restore({})

@@ -17,7 +17,7 @@ from common.data.images import Unreadable, read
 from common.errors import Incomplete, UserError
 from common.serving import photos, predict
 from main import make_task
-from tests.helpers import save, save_run, usage_code
+from tests.helpers import run_command, save, save_run, usage_code
 from unet.task import SegmentationTask
 
 RED, GREEN, BLUE = np.eye(3, dtype=np.uint8) * 255
@@ -167,6 +167,22 @@ def test_predictor_is_what_evaluation_evaluates(config, tmp_path):
     np.testing.assert_allclose(predictor(images), expected, atol=1e-5)
     pictures = [Image.fromarray(image) for image in images[:3]]
     np.testing.assert_allclose(predictor(pictures), expected[:3], atol=1e-5)
+
+
+def test_batch_of_evaluation_may_be_a_flag(vae_runs, tmp_path, monkeypatch):
+    """Memory may be short where the model is used."""
+    sizes = []
+    monkeypatch.setattr(
+        predict, 'predict_files', lambda predictor, *_: sizes.append(predictor.task.config.eval_batch_size)
+    )
+    config = tmp_path / 'stored.py'
+    config.write_text(
+        'import json, pathlib, ml_collections\n'
+        f'stored = pathlib.Path({str(vae_runs / "vae" / "config.json")!r})\n'
+        'get_config = lambda: ml_collections.ConfigDict(json.loads(stored.read_text()))\n'
+    )
+    args = ['--mode=predict', f'--config={config}', f'--workdir={vae_runs / "vae"}', '--config.eval_batch_size=3']
+    assert run_command(args) == 0 and sizes == [3]
 
 
 def test_pictures_are_resized_as_for_training(config):

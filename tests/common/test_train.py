@@ -15,7 +15,7 @@ import pytest
 from common import cpu, evaluate, progress, train
 from common import workdir as workdir_lib
 from common.data import batches
-from common.errors import Diverged, UserError
+from common.errors import Diverged, Interrupted, UserError
 from common.parallel import Devices
 from common.writers import read_metrics
 from tests.helpers import initial_of, make_tiny_task, metric_lines, saved_arrays, stopped_run, train_steps
@@ -103,6 +103,21 @@ def test_finished_run_only_evaluates(straight_run, growing_task, monkeypatch):
     assert read_metrics(workdir) == lines
 
 
+def test_signal_in_the_last_evaluation_is_not_lost(straight_run, growing_task, monkeypatch):
+    """A sweep would go on with its next run."""
+    workdir, results = straight_run
+
+    def measure(*args, measure=evaluate.Evaluation.results, **options):
+        found = measure(*args, **options)
+        signal.raise_signal(signal.SIGTERM)
+        return found
+
+    monkeypatch.setattr(evaluate.Evaluation, 'results', measure)
+    with pytest.raises(Interrupted, match='SIGTERM'):
+        train.train(growing_task, workdir)
+    assert json.loads((workdir / 'results.json').read_text()) == results
+
+
 def test_run_whose_training_data_have_changed_is_refused(straight_run, growing_task, monkeypatch):
     workdir, _ = straight_run
     arrays = growing_task.load('train')
@@ -131,11 +146,12 @@ def test_results_are_complete_and_equal_the_last_test_line(straight_run):
         'num_examples',
         'step',
         'finished',
+        'test_checksum',
     }
     assert (results['split'], results['num_examples'], results['step'], results['finished']) == ('test', 13, 9, True)
     last = [line for line in metric_lines(workdir) if line['split'] == 'test'][-1]
     assert last.items() <= results.items()
-    assert set(results) - set(last) <= {'num_examples', 'finished'}
+    assert set(results) - set(last) <= {'num_examples', 'finished', 'test_checksum'}
 
 
 def test_metrics_are_logged_at_the_configured_steps(straight_run):

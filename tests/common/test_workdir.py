@@ -60,6 +60,8 @@ def test_changed_training_data_are_refused(tmp_path):
     workdir_lib.check_same_data(tmp_path, data)
     workdir_lib.write_json(tmp_path / 'run.json', {'jax': '0.10'})  # By an earlier version.
     workdir_lib.check_same_data(tmp_path, data)
+    (tmp_path / 'run.json').write_text('[]')
+    workdir_lib.check_same_data(tmp_path, data)
     workdir_lib.write_json(tmp_path / 'run.json', data)
     workdir_lib.check_same_data(tmp_path, data)
     with pytest.raises(UserError, match='train_examples was 24 and is now 26'):

@@ -10,7 +10,7 @@ import pytest
 
 from common import evaluate, train
 from common.keys import Keys
-from common.layers.blocks import Mode
+from common.layers.default import Mode
 from common.parallel import AXIS
 from configs import classifier_mnist
 from tests.helpers import initial_of

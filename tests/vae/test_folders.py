@@ -55,6 +55,13 @@ def test_labels_mean_and_deviation_come_from_the_pictures(config, own):
     assert np.bincount(train['label']).tolist() == [9, 8] and train['image'].shape == (17, 16, 16, 3)
 
 
+@pytest.mark.parametrize('stored, channels', [(1, 3), (3, 1), (1, 1), (3, 3)])
+def test_pictures_get_the_channels_of_the_model(stored, channels):
+    example = {'image': np.full((4, 6, stored), 7, np.uint8), 'label': 1}
+    arrays = data.decode_example(example, size=8, channels=channels, numbers=(0, 1))
+    np.testing.assert_array_equal(arrays['image'], np.full((8, 8, channels), 7))
+
+
 def test_grey_pictures_have_one_channel(config, own):
     for label in ('a', 'b'):
         add(own, label, 5, 0, 'L')

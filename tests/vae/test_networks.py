@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common.layers.blocks import Mode
+from common.layers.default import Mode
 from vae import networks
 
 

@@ -54,8 +54,9 @@ class Task(abc.ABC):
     devices (the mapped axis is `common.parallel.AXIS`). This is right if the loss is a mean of one value per example.
 
     **Random numbers.** `keys.per_example(name, batch['index'])` gives each example a key that depends on seed, name,
-    step and index, but not on how the batch is split. `keys.stream(name)` is the same on all devices: draw no noise for
-    a batch from it.
+    step and index, but not on how the batch is split. An example that is twice in a batch, at the border of two epochs
+    or in a batch larger than the data set, gets the same key twice. `keys.stream(name)` is the same on all devices:
+    draw no noise for a batch from it.
 
     Attributes:
         config: the complete configuration. `__post_init__` raises UserError for values that do not fit.

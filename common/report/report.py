@@ -55,7 +55,7 @@ def section(runs: list[FinishedRun]) -> tuple[list[str], dict[str, np.ndarray]]:
         '',
         f'## {page.escape(task.title)} on {page.escape(data_name)}, {size}x{size} pixels',
         '',
-        f'Measured on the whole {split} split, {examples:,} examples. {count(len(runs), "run")} of '
+        f'Measured on all {examples:,} examples that the {split} split has here. {count(len(runs), "run")} of '
         f'{count(len(rows), "configuration")}. After ± stands the standard deviation over seeds.',
         *what_was_run(rows),
         *task.report(rows),

@@ -14,10 +14,14 @@ os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ.update(TPU_SKIP_MDS_QUERY='1', TPU_ACCELERATOR_TYPE='v5litepod-4', TPU_WORKER_HOSTNAMES='localhost')
 os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} --xla_gpu_autotune_level=0'  # Autotuning runs kernels.
 
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 import contextlib
 import dataclasses
 import functools
 import json
+import multiprocessing
 import pathlib
 import re
 import sys
@@ -225,6 +229,15 @@ class VAE(VAETask):
 TASKS = {'unet': SegmentationTask, 'classifier': ClassifierTask}
 
 
+def apart(function: Callable[[Any], dict[str, Any]], argument: Any) -> dict[str, Any]:
+    """What `function` returns in a process of its own, or an `error` if that process dies, as compilers may."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as pool:
+        try:
+            return pool.submit(function, argument).result()
+        except BrokenProcessPool:
+            return {'error': 'the compiler crashed'}
+
+
 def measure(row: Row) -> dict[str, Any]:
     """Compiles one row. Returns its figures, or the compiler's complaint as `error`."""
     with layers_of(row):
@@ -361,7 +374,7 @@ def main() -> None:
     for row in [] if TABLE.value else rows():
         if row.name not in measured and ONLY.value in row.name:
             notice(f'compiling {row.name}')
-            measured[row.name] = measure(row)
+            measured[row.name] = apart(measure, row)
             OUTPUT.write_text(json.dumps(measured, indent=1) + '\n')
     print(table(measured))
 

@@ -1,9 +1,11 @@
 """The programs for accelerators are lowered here for a CPU; compiling them for others needs `make accelerators`."""
 
+import os
+
 import jax
 import pytest
 
-from benchmarks.accelerators import Programs, Row, Target, figures, size_of, table
+from benchmarks.accelerators import Programs, Row, Target, apart, figures, size_of, table
 
 
 @pytest.fixture(autouse=True)
@@ -19,6 +21,11 @@ def test_programs_are_lowered_from_shapes(program):
 def test_compiled_program_has_figures():
     found = figures(Programs(Row('v5e_1', 'vae_mnist', 'predict')).predict().compile())
     assert found['temporary_mib'] > 0 and found['argument_mib'] > 250 * 28 * 28 / 2**20 and found['all_reduces'] == 0
+
+
+def test_crash_of_a_compiler_is_a_row():
+    assert apart(dict, [('megacycles', 1)]) == {'megacycles': 1}
+    assert apart(os._exit, 139) == {'error': 'the compiler crashed'}
 
 
 def test_size_of_an_all_reduce_is_that_of_all_its_arrays():

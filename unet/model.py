@@ -56,7 +56,8 @@ class UNet(nn.Module):
         up: 'transposed_conv' or 'upsample'.
         dtype: of the computation; parameters and logits are float32.
         axis_name: the mapped axis over which batch statistics are synchronised, or None.
-        in_blocks: store the images of full resolution in blocks (common/layers/tpu.py); the function is the same.
+        in_blocks: store the images of full resolution in blocks (common/layers/tpu.py), and what strided convolutions
+            of up to 128 channels read; the function is the same.
     """
 
     channels: Sequence[int]
@@ -83,6 +84,9 @@ class UNet(nn.Module):
             skips.append(x)
             if self.down == 'max_pool':
                 x = layers[level].max_pool(x)
+            elif self.in_blocks and features <= tpu.LANES:
+                # Below full resolution, too: with strided convolutions of images, libtpu crashes for a v6e.
+                x = StridedConv(features, mode, tpu)(tpu.to_blocks(x) if level else x)
             else:
                 x = StridedConv(features, mode, layers[level])(x)
         x = ConvBlock(bottom, mode, default)(x)

@@ -49,14 +49,15 @@ def writable(output: pathlib.Path):
 def section(runs: list[FinishedRun]) -> tuple[list[str], dict[str, np.ndarray]]:
     """All that is said of comparable runs: Markdown lines, and the pictures that they show, by name."""
     rows, task = entries(runs), runs[0].task
-    kind, data, size, split, examples, *_ = comparable(runs[0])
+    kind, data, size, split, examples, checksum, _ = comparable(runs[0])
     data_name = pathlib.Path(data).name if runs[0].config.data.name == 'folder' else data
     parts = [
         '',
         f'## {page.escape(task.title)} on {page.escape(data_name)}, {size}x{size} pixels',
         '',
-        f'Measured on all {examples:,} examples that the {split} split has here. {count(len(runs), "run")} of '
-        f'{count(len(rows), "configuration")}. After ± stands the standard deviation over seeds.',
+        f'Measured on all {examples:,} examples of the {split} split here{checksum and f" (checksum {checksum})"}. '
+        f'{count(len(runs), "run")} of {count(len(rows), "configuration")}. After ± stands the standard deviation over '
+        'seeds.',
         *what_was_run(rows),
         *task.report(rows),
         *titled('Curves', curves(task, rows)),

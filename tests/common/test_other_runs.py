@@ -146,6 +146,14 @@ def test_best_state_after_the_step_of_a_resume_is_dropped(tmp_path):
         assert best.value == float('-inf')
 
 
+def test_latest_state_stands_in_for_the_best_with_a_notice(config, tmp_path, capsys):
+    """A run may be used before its first validation."""
+    config.checkpoint.best = '-loss'
+    task = make_tiny_task(config)
+    assert restore(task, save_run(task, tmp_path), Devices())[1] == 7
+    assert 'has kept no best state yet' in capsys.readouterr().err
+
+
 def test_best_metric_that_was_never_a_number_is_named(tmp_path):
     best = best_lib.Best(tmp_path, 'iou/rare', 5, [{'step': 5, 'split': 'validation', 'iou/rare': None}])
     best.offer(5, {}, {'iou/rare': float('nan')})

@@ -15,7 +15,7 @@ import main
 from tests.helpers import save
 
 
-def make_run(folder, name, accuracy=0.9, step=9, examples=13, config=None, machine=None, **overrides):
+def make_run(folder, name, accuracy=0.9, step=9, examples=13, config=None, machine=None, measured=None, **overrides):
     """A work directory without checkpoints, as a run leaves it."""
     config = config or unet_mp_tr_ce.get_config('demo')
     config.update_from_flattened_dict({key.replace('__', '.'): value for key, value in overrides.items()})
@@ -36,6 +36,7 @@ def make_run(folder, name, accuracy=0.9, step=9, examples=13, config=None, machi
             'mean_iou': accuracy - 0.2,
             'mean_dice': 0.8,
             **per_class,
+            **(measured or {}),
         },
     )
     lines = [
@@ -146,6 +147,21 @@ def test_unlike_training_and_unlike_examples_are_kept_apart(tmp_path):
     assert len(re.findall('^## ', text, re.MULTILINE)) == 3
     assert '13 examples' in text and '14 examples' in text and path.exists()
     assert len(set(re.findall(r'\]\((figures/.*?)\)', text))) == 9
+
+
+def test_runs_on_mended_data_are_kept_apart(tmp_path):
+    """The same number of examples under the same name, of which some have changed."""
+    folders = [
+        make_run(
+            tmp_path, f'run_seed{seed}', seed=seed, measured={'test_checksum': test}, machine={'train_checksum': train}
+        )
+        for seed, (test, train) in enumerate([('aa', 'cc'), ('aa', 'cc'), ('aa', 'dd'), ('bb', 'cc')])
+    ]
+    found = read(*folders)
+    assert len({runs.comparable(run) for run in found}) == 2
+    assert sorted(len(entry.runs) for entry in runs.entries(found[:3])) == [1, 2]
+    report.write([*map(str, folders)], tmp_path / 'out', main.make_task)
+    assert '(checksum bb). 1 run of' in (tmp_path / 'out' / 'report.md').read_text()
 
 
 def test_same_names_in_two_folders_stay_apart(tmp_path):

@@ -125,6 +125,7 @@ def test_classifier_without_attack_never_computes_one(monkeypatch):
 
 def test_means_add_their_losses_to_the_total_and_train(vae_runs):
     task = vae_task(vae_runs, 8)
+    task.config.wrong_label_rate = 0.0  # Training's reconstruction is a mean over right labels.
     weights = {'adversaries.latent': 3.0, 'adversaries.swap': 5.0, 'coarse_weight': 2.0, 'cycle_weight': 0.5}
     plain = train_steps(task, 1)[2][0]
     task.config.update_from_flattened_dict(weights)

@@ -84,9 +84,8 @@ class UNet(nn.Module):
             skips.append(x)
             if self.down == 'max_pool':
                 x = layers[level].max_pool(x)
-            elif self.in_blocks and features <= tpu.LANES:
-                # Below full resolution, too: with strided convolutions of images, libtpu crashes for a v6e.
-                x = StridedConv(features, mode, tpu)(tpu.to_blocks(x) if level else x)
+            elif self.in_blocks and level and features <= tpu.LANES:  # libtpu crashes on these images for a v6e.
+                x = StridedConv(features, mode, tpu)(tpu.to_blocks(x))
             else:
                 x = StridedConv(features, mode, layers[level])(x)
         x = ConvBlock(bottom, mode, default)(x)

@@ -5,9 +5,13 @@ The processes have no TensorFlow; the run that they are compared with has.
 
 import os
 import random
+import signal
 import subprocess
 import time
 
+import pytest
+
+from common import train
 from tests.helpers import ROOT, command_without_tensorflow, metric_lines, run_command
 
 KILLS = int(os.environ.get('KILLS', '1'))
@@ -75,3 +79,21 @@ def test_killed_run_resumes_with_equal_metrics(pets, tmp_path):
     assert start(killed).wait() == 0, (tmp_path / 'killed.log').read_text()[-2000:]
     assert metric_lines(killed) == metric_lines(whole)
     assert (killed / 'results.json').read_bytes() == (whole / 'results.json').read_bytes()
+
+
+@pytest.fixture
+def sigint():
+    """Python's own handler of Ctrl-C, which background jobs of a shell ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_second_signal_acts_at_once(sigint):
+    with train.StopRequest() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(train.StopAsked):
+            stop.poll()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)

@@ -169,19 +169,13 @@ def test_predictor_is_what_evaluation_evaluates(config, tmp_path):
     np.testing.assert_allclose(predictor(pictures), expected[:3], atol=1e-5)
 
 
-def test_batch_of_evaluation_may_be_a_flag(vae_runs, tmp_path, monkeypatch):
+def test_batch_of_evaluation_may_be_a_flag(vae_runs, monkeypatch):
     """Memory may be short where the model is used."""
     sizes = []
     monkeypatch.setattr(
         predict, 'predict_files', lambda predictor, *_: sizes.append(predictor.task.config.eval_batch_size)
     )
-    config = tmp_path / 'stored.py'
-    config.write_text(
-        'import json, pathlib, ml_collections\n'
-        f'stored = pathlib.Path({str(vae_runs / "vae" / "config.json")!r})\n'
-        'get_config = lambda: ml_collections.ConfigDict(json.loads(stored.read_text()))\n'
-    )
-    args = ['--mode=predict', f'--config={config}', f'--workdir={vae_runs / "vae"}', '--config.eval_batch_size=3']
+    args = ['--mode=predict', f'--workdir={vae_runs / "vae"}', '--config.eval_batch_size=3']
     assert run_command(args) == 0 and sizes == [3]
 
 

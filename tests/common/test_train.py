@@ -1,7 +1,6 @@
 """The training loop: results do not depend on devices, interruptions or evaluation batches."""
 
 import json
-import os
 import pathlib
 import signal
 import time
@@ -73,24 +72,6 @@ def test_run_stopped_three_times_is_bit_equal(straight_run, growing_task, tmp_pa
     moved = jax.tree.map(lambda a, b: np.any(a != b), *(saved[step]['training']['params'] for step in (4, 9)))
     assert all(jax.tree.leaves(moved))
     assert metric_lines(tmp_path) == metric_lines(workdir)
-
-
-@pytest.fixture
-def sigint():
-    """Python's own handler of Ctrl-C, which background jobs of a shell ignore."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-def test_second_signal_acts_at_once(sigint):
-    with train.StopRequest() as stop:
-        os.kill(os.getpid(), signal.SIGINT)
-        with pytest.raises(train.StopAsked):
-            stop.poll()
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(1)
 
 
 def test_finished_run_only_evaluates(straight_run, growing_task, monkeypatch):

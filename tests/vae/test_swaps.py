@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from vae import style, swaps
+from vae import figures, style, swaps
 
 pytestmark = pytest.mark.usefixtures('strict_dtypes')
 CLASSES = 4
@@ -176,3 +176,11 @@ def test_sums_are_of_full_precision_on_accelerators(module):
     text = jax.jit(module.batch_sums).lower(*arguments, labels_of(8), np.ones(8, bool)).as_text()
     products = [line for line in text.splitlines() if 'dot_general' in line]
     assert products and all('[HIGHEST, HIGHEST]' in line for line in products)
+
+
+def test_nearest_real_images_come_in_order():
+    rng = np.random.default_rng(0)
+    image, far = rng.random((4, 4, 3)), rng.random((20, 4, 4, 3))
+    real = np.concatenate([far, image[None] + 0.02, image[None], image[None] - 0.05]).clip(0, 1)
+    found = figures.nearest(image, (255 * real).round().astype(np.uint8), 3)
+    np.testing.assert_allclose(found, real[[21, 20, 22]], atol=1 / 255)

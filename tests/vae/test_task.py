@@ -28,9 +28,8 @@ from tests.helpers import (
     stopped_run,
     train_steps,
 )
-from vae import figures, latents, losses
+from vae import losses
 from vae.classifier import ClassifierTask
-from vae.model import Posterior
 from vae.task import VAETask
 
 KEYS = Keys(jax.random.key(3), 0)
@@ -314,20 +313,6 @@ def test_mu_and_log_variance_have_tables_of_their_own(task, initial):
     np.testing.assert_array_equal(after.log_var, before.log_var)
 
 
-def test_samples_have_mean_and_covariance_of_the_posteriors():
-    mixing = jnp.array([[2.0, 0, 0], [1, 1, 0], [-1, 0.5, 0.1]])
-    features = jax.random.normal(jax.random.key(1), (64, 3)) @ mixing.T
-
-    def apply(x, labels=None, *, method):
-        return Posterior(x + labels[:, None], jnp.full_like(x, -1)) if method == 'posterior' else x
-
-    samples = latents.samples(apply, features, 10, jax.random.key(0), 50_000)
-    for label in (0, 7):
-        np.testing.assert_allclose(samples[label].mean(0), features.mean(0) + label, atol=0.05)
-        expected = np.cov(features.T, ddof=0) + np.exp(-1) * np.eye(3)
-        np.testing.assert_allclose(np.cov(samples[label].T), expected, atol=0.1)
-
-
 def test_importance_bound_is_that_of_burda_et_al(config):
     """log mean_k p(x | z_k) p(z_k) / q(z_k | x), with scipy's densities."""
     config.importance_samples = 3
@@ -444,14 +429,6 @@ def test_network_that_cannot_be_built_is_refused(config, values, message):
 def test_few_images_have_pictures_too(task, initial, count):
     drawn = task.figures(initial[0], {name: array[:count] for name, array in task.load('test').items()}, KEYS)
     assert ('interpolation' in drawn) == (count > 1)
-
-
-def test_nearest_real_images_come_in_order():
-    rng = np.random.default_rng(0)
-    image, far = rng.random((4, 4, 3)), rng.random((20, 4, 4, 3))
-    real = np.concatenate([far, image[None] + 0.02, image[None], image[None] - 0.05]).clip(0, 1)
-    found = figures.nearest(image, (255 * real).round().astype(np.uint8), 3)
-    np.testing.assert_allclose(found, real[[21, 20, 22]], atol=1 / 255)
 
 
 @pytest.mark.parametrize('noise', [0.0, 0.5])

@@ -22,6 +22,7 @@ LABELS = {
     'swap_accuracy/frozen': 'wrong label: frozen classifier predicts it',
     'original_label_rate/judge': 'wrong label: judge predicts the original one',
 }
+STYLE = {'kept': 'all', 'kept/ideal': 'all, ideal swaps instead', 'kept_within_labels': 'the same labels'}
 MOST_LABELS = 20  # With more, only the overall figures.
 SWAPS = (
     ('shared_change', 'shared change', 'swaps'),
@@ -112,7 +113,7 @@ def style(rows: list[Entry], names: tuple[str, ...]) -> list[str]:
     lines = [
         (measure.replace('_', ' '), among, *(spread(row.values(f'style/{measure}/{key}'), 2) for row in rows))
         for measure in sorted({key.split('/')[1] for key in keys})
-        for key, among in (('kept', 'all'), ('kept_within_labels', 'the same labels'))
+        for key, among in STYLE.items()
     ]
     return [
         '',
@@ -120,6 +121,7 @@ def style(rows: list[Entry], names: tuple[str, ...]) -> list[str]:
         '',
         'Correlation of the measure between images under wrong labels and their originals: over all of them, and '
         'among those with the same true and the same given label. Part of the first may come from the labels; the '
-        'second is 0 for a picture that depends on nothing else.',
+        'second is 0 for a picture that depends on nothing else. The ideal swap has the mean of the given label and '
+        "keeps the original's difference from the mean of its own.",
         *table(('measure', 'among', *names), lines),
     ]

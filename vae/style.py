@@ -64,16 +64,30 @@ def metrics(sums: np.ndarray, channels: int) -> dict[str, float]:
 
     `NAME/kept` is that of all swaps. Part of it may come from the labels: digits of a slanted kind may all become
     slanted.
+    `NAME/kept/ideal` is the same for swaps that have the given label's mean and keep the original's difference from the
+    mean of its own label: below 1 if labels differ in the measure.
     `NAME/kept_within_labels` is that of swaps with the same given and the same true label, pooled over both: 0 for a
     picture that depends on the two labels alone.
     """
-    swapped = np.asarray(sums, np.float64)[:, ~np.eye(sums.shape[1], dtype=bool)]  # [6, pairs of labels, M]
-    kept = correlation(deviations(swapped.sum(axis=1)))
-    within = correlation(deviations(swapped).sum(axis=1))
+    sums = np.asarray(sums, np.float64)
+    present = sums[0, 0, :, 0] > 0
+    pairs = ~np.eye(len(present), dtype=bool)
+    kept = correlation(deviations(sums[:, pairs].sum(axis=1)))
+    ideal = correlation(deviations(ideal_sums(sums)[:, pairs & present[:, None]].sum(axis=1)))
+    within = correlation(deviations(sums[:, pairs]).sum(axis=1))
     results = dict[str, float]()
-    for name, *values in zip(names(channels), kept, within, strict=True):
-        results |= dict(zip((f'{name}/kept', f'{name}/kept_within_labels'), map(float, values), strict=True))
+    for name, *values in zip(names(channels), kept, ideal, within, strict=True):
+        keys = (f'{name}/kept', f'{name}/kept/ideal', f'{name}/kept_within_labels')
+        results |= dict(zip(keys, map(float, values), strict=True))
     return results
+
+
+def ideal_sums(sums: np.ndarray) -> np.ndarray:
+    """`batch_sums` of swaps whose measures are the originals' plus the difference of the two labels' means."""
+    n, a, _, aa, _, _ = sums
+    means = a[0] / np.maximum(n[0], 1)
+    shift = means[:, None] - means[None]  # [given, true, M]
+    return np.stack([n, a, a + shift * n, aa, aa + shift * (2 * a + shift * n), aa + shift * a])
 
 
 def deviations(sums: np.ndarray) -> np.ndarray:

@@ -349,6 +349,7 @@ def test_vae_is_compared_with_the_reference(tmp_path):
         'label_loss': 3.0,
         'swap_accuracy/judge': 0.91,
         'style/slant/kept': 0.8,
+        'style/slant/kept/ideal': 0.87,
         'style/slant/kept_within_labels': 0.71,
         'swap/shared_change': 0.36,
         'swap/shared_change/real': 0.05,
@@ -359,7 +360,11 @@ def test_vae_is_compared_with_the_reference(tmp_path):
     text = '\n'.join(run.task.report(runs.entries([run])))
     assert cells_of(text, 'KL divergence') == [['KL divergence', '30', '29.00']]
     assert cells_of(text, 'wrong label: judge predicts it') == [['wrong label: judge predicts it', '91.0']]
-    assert cells_of(text, 'slant') == [['slant', 'all', '0.80'], ['slant', 'the same labels', '0.71']]
+    assert cells_of(text, 'slant') == [
+        ['slant', 'all', '0.80'],
+        ['slant', 'all, ideal swaps instead', '0.87'],
+        ['slant', 'the same labels', '0.71'],
+    ]
     assert cells_of(text, 'shared change') == [
         ['shared change', 'swaps', '0.36'],
         ['shared change', 'real images instead', '0.05'],

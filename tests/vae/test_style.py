@@ -51,3 +51,17 @@ def test_prototype_of_the_labels_keeps_nothing_within_labels(drawn):
     found = metrics((prototypes + 0.1 * rng.normal(size=(3, 300, 1, 1, 5))).astype(np.float32))
     for name in style.names(3):
         assert found[f'{name}/kept'] > 0.7 and abs(found[f'{name}/kept_within_labels']) < 0.15
+
+
+def test_ideal_swaps_take_the_mean_of_their_label_and_nothing_else(drawn):
+    _, labels, valid, originals, metrics = drawn
+    means = np.stack([originals[valid & (labels == label)].mean(axis=0) for label in range(3)])
+    swaps = originals - means[labels] + means[:, None]
+    found = metrics(swaps)
+    for name in style.names(3):
+        assert found[f'{name}/kept/ideal'] == pytest.approx(found[f'{name}/kept'], abs=1e-4)
+        assert found[f'{name}/kept/ideal'] < 0.5
+        assert found[f'{name}/kept_within_labels'] == pytest.approx(1, abs=1e-4)
+    assert metrics(np.broadcast_to(originals, swaps.shape)) == pytest.approx(
+        {key: value if 'ideal' in key else 1 for key, value in found.items()}, abs=1e-4
+    )

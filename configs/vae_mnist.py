@@ -31,8 +31,8 @@ def get_config(variant: str = '') -> ConfigDict:
             'eval_batch_size': 250,
             'dtype': 'float32',
             'wrong_label_rate': 0.1,  # Share of training images that get one of the other labels.
-            'label_weight': 100.0,  # Weight of the frozen classifier's NLL of the given label.
-            'swap_weight': 100.0,  # Weight of the NLL of a second, always wrong label; 0 disables it.
+            'label_weight': 400.0,  # Weight of the frozen classifier's NLL of the given label.
+            'swap_weight': 400.0,  # Weight of the NLL of a second, always wrong label; 0 disables it.
             'coarse_weight': 0.0,  # Weight of the squared difference of swap and original at 4x4 pixels.
             'cycle_weight': 0.0,  # Weight of the NLL of the original given the swap of its swap.
             'adversaries': {  # Weights of the VAE's losses against networks that are trained with it.
@@ -70,8 +70,8 @@ def get_config(variant: str = '') -> ConfigDict:
                 'latent': 10,
             },
             'optimizer': {
-                'name': 'adamw',
-                'learning_rate': 2e-3,
+                'name': 'muon',
+                'learning_rate': 2e-2,
                 'schedule': 'linear',
                 'warmup_fraction': 0.2,
                 'weight_decay': 0.0,
@@ -93,6 +93,5 @@ def get_config(variant: str = '') -> ConfigDict:
         config.update({'num_epochs': 20, 'batch_size': 50, 'log_every_steps': 40, 'eval_every_epochs': 5})
         # With more weight, 800 steps yield adversarial scribbles.
         config.update({'label_weight': 40.0, 'swap_weight': 40.0})
-        config.optimizer.learning_rate = 5e-3
         config.data.name = 'synthetic_digits'
     return config

@@ -31,7 +31,7 @@ def get_config(variant: str = '') -> ConfigDict:
             'eval_batch_size': 250,
             'dtype': 'float32',
             'wrong_label_rate': 0.1,  # Share of training images that get one of the other labels.
-            'label_weight': 400.0,  # Weight of the frozen classifier's NLL of the given label.
+            'label_weight': 100.0,  # Weight of the frozen classifier's NLL of the given label.
             'swap_weight': 400.0,  # Weight of the NLL of a second, always wrong label; 0 disables it.
             'coarse_weight': 0.0,  # Weight of the squared difference of swap and original at 4x4 pixels.
             'cycle_weight': 0.0,  # Weight of the NLL of the original given the swap of its swap.

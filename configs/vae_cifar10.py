@@ -34,7 +34,7 @@ def get_config(variant: str = '') -> ConfigDict:
         {'classifier_workdir': f'runs/classifier_cifar10{suffix}', 'judge_workdir': f'runs/judge_cifar10{suffix}'}
     )
     config.batch_size = 50 if variant else 64
-    config.optimizer.update({'name': 'muon', 'learning_rate': 1.5e-2})
+    config.optimizer.learning_rate = 1.5e-2
     config.augment.flip = True
     config.show.noise = 0.25
     return config

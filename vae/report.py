@@ -121,7 +121,7 @@ def style(rows: list[Entry], names: tuple[str, ...]) -> list[str]:
         '',
         'Correlation of the measure between images under wrong labels and their originals: over all of them, and '
         'among those with the same true and the same given label. Part of the first may come from the labels; the '
-        'second is 0 for a picture that depends on nothing else. The ideal swap has the mean of the given label and '
-        "keeps the original's difference from the mean of its own.",
+        'second is 0 for a picture that depends on nothing else. Ideal swaps, which are no bound, have the mean of '
+        "the given label and keep the original's difference from the mean of its own.",
         *table(('measure', 'among', *names), lines),
     ]

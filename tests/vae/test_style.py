@@ -65,3 +65,14 @@ def test_ideal_swaps_take_the_mean_of_their_label_and_nothing_else(drawn):
     assert metrics(np.broadcast_to(originals, swaps.shape)) == pytest.approx(
         {key: value if 'ideal' in key else 1 for key, value in found.items()}, abs=1e-4
     )
+
+
+def test_a_label_without_images_has_no_ideal_swaps(drawn):
+    _, labels, valid, originals, _ = drawn
+    images = np.broadcast_to(originals, (3, *originals.shape))
+    found, without = (
+        style.metrics(np.asarray(style.batch_sums(originals, images[:count], labels, valid & (labels < 2))), 3)
+        for count in (3, 2)
+    )
+    for name in style.names(3):
+        assert found[f'{name}/kept/ideal'] == pytest.approx(without[f'{name}/kept/ideal'], abs=1e-6)

@@ -8,7 +8,7 @@ Needs the two classifiers, which it copies into its work directory:
     python main.py --config=configs/vae_mnist.py:demo      synthetic digits, after the other two's :demo
 
 Measured (docs/results.md): the judge predicts the given label for 99.9 % of the swaps; 30 minutes on two cores.
-The demo: 94.2 %, in one and a half.
+The demo: 94.2 %, in 1.5 minutes.
 
 The plain formulation: --config.reconstruct_wrong=True --config.swap_weight=0, and 0 for everything in `show`.
 """

@@ -22,7 +22,6 @@ LABELS = {
     'swap_accuracy/frozen': 'wrong label: frozen classifier predicts it',
     'original_label_rate/judge': 'wrong label: judge predicts the original one',
 }
-STYLE = {'kept': 'all', 'kept/ideal': 'all, ideal swaps instead', 'kept_within_labels': 'the same labels'}
 MOST_LABELS = 20  # With more, only the overall figures.
 SWAPS = (
     ('shared_change', 'shared change', 'swaps'),
@@ -40,6 +39,7 @@ SWAPS = (
         for key, kind in (('', 'swaps'), ('/reconstruction', 'other reconstructions'))
     ),
 )
+STYLE = {'kept': 'all', 'kept/ideal': 'all, ideal swaps instead', 'kept_within_labels': 'the same labels'}
 
 
 def sections(rows: list[Entry]) -> list[str | Picture]:

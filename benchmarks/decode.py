@@ -15,7 +15,7 @@ COUNT, WIDTH, HEIGHT, TARGET = 256, 500, 375, 240  # Photographs, their size, an
 
 
 def measure(rounds: int, quick: bool) -> dict[str, Any]:
-    """Images a second, decoded with all cores as in training, and with one thread.
+    """Images per second, decoded with all cores as in training, and with one thread.
 
     The photographs are synthetic pets of the size of those in Oxford-IIIT Pet, read from a folder of JPEG files.
     """

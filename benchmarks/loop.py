@@ -104,7 +104,7 @@ def start(folder: pathlib.Path, run: str, options: list[str], with_cache: bool) 
 
 
 def loop_speed(folder: pathlib.Path, run: str, options: list[str]) -> float:
-    """Images a second of a run, without its start and evaluation."""
+    """Images per second of a run, without its start and evaluation."""
     from common.writers import read_metrics
 
     process = launch(folder, run, [*options, f'--config.log_every_steps={LOG_EVERY}'])

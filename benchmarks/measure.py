@@ -10,7 +10,7 @@ CEILING_TRIALS = 5
 
 
 def speed(step: Callable[[], object], wait: Callable[[], object], images: int, seconds: float) -> float:
-    """Images a second of `step`, called repeatedly for `seconds`.
+    """Images per second of `step`, called repeatedly for `seconds`.
 
     Args:
         step: processes `images` images, or dispatches that work.

@@ -124,7 +124,7 @@ class Ours:
         self.unread = sums
 
     def speed(self, mode: str, seconds: float) -> float:
-        """Images a second in mode 'train' or 'eval'."""
+        """Images per second in mode 'train' or 'eval'."""
         count = (self.work.config.steps_per_dispatch or default_dispatch()) if mode == 'train' else 1
         step = functools.partial(self.train_step, count) if mode == 'train' else self.eval_step
         return measure.speed(

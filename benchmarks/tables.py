@@ -5,7 +5,7 @@ import statistics
 
 
 def speed(rows: list[dict]) -> str:
-    """Images a second, and the ratios to PyTorch."""
+    """Images per second, and the ratios to PyTorch."""
     header = ('work', 'type', 'ours, images/s', 'PyTorch eager', 'PyTorch best', 'ours / eager', 'ours / best')
     return table(
         header,
@@ -13,15 +13,20 @@ def speed(rows: list[dict]) -> str:
             (
                 row['work'],
                 row['dtype'],
-                f'{row["ours"]:.4g}',
-                f'{row["torch_eager"]:.4g}',
-                f'{row["torch_best"]:.4g} ({row["torch_best_is"]})',
+                rounded(row['ours']),
+                rounded(row['torch_eager']),
+                f'{rounded(row["torch_best"])} ({row["torch_best_is"]})',
                 ratio(row, 'ratio_to_eager'),
                 ratio(row, 'ratio_to_best'),
             )
             for row in rows
         ],
     )
+
+
+def rounded(value: float) -> str:
+    """Three significant digits, without an exponent."""
+    return f'{float(f"{value:.3g}"):g}'
 
 
 def ratio(row: dict, name: str = 'ratio', digits: int = 2) -> str:
@@ -48,15 +53,15 @@ def side(row: dict, name: str) -> str:
 
 def growth(rows: list[dict]) -> str:
     """Cost of an image, and GFLOP/s: if these are constant, cost is linear in images and pixels."""
-    header = ('work', 'type', 'ours, ms an image', 'ours, GFLOP/s', 'ours / faster of the sides')
+    header = ('work', 'type', 'ours, ms per image', 'ours, GFLOP/s', 'ours / faster of the sides')
     return table(
         header,
         [
             (
                 row['work'],
                 row['dtype'],
-                f'{1e3 / row["ours"]:.3g}',
-                f'{row["ours"] * row["gflop_per_image"]:.4g}',
+                rounded(1e3 / row['ours']),
+                rounded(row['ours'] * row['gflop_per_image']),
                 ratio(row, 'ratio_to_best'),
             )
             for row in rows
@@ -80,8 +85,8 @@ def loop(rows: list[dict]) -> str:
         [
             (
                 row['work'],
-                f'{row["bare_step"]:.4g}',
-                f'{row["loop"]:.4g}',
+                rounded(row['bare_step']),
+                rounded(row['loop']),
                 ratio(row, digits=3),
                 f'{row["first_start_seconds"]:.1f}',
                 f'{row["second_start_seconds"]:.1f}',
@@ -93,10 +98,10 @@ def loop(rows: list[dict]) -> str:
 
 
 def decode(rows: list[dict]) -> str:
-    """Photographs a second, with all cores and with one thread."""
+    """Photographs per second, with all cores and with one thread."""
     header = ('work', 'all cores, images/s', 'one thread, images/s', 'all cores / one thread')
     return table(
-        header, [(row['work'], f'{row["all_cores"]:.4g}', f'{row["one_thread"]:.4g}', ratio(row)) for row in rows]
+        header, [(row['work'], rounded(row['all_cores']), rounded(row['one_thread']), ratio(row)) for row in rows]
     )
 
 

@@ -140,7 +140,7 @@ class Theirs:
         self.forward(self.next_batch())
 
     def speed(self, mode: str, seconds: float) -> float:
-        """Images a second in mode 'train' or 'eval'."""
+        """Images per second in mode 'train' or 'eval'."""
         self.objective.train(mode == 'train')
         step = self.train_step if mode == 'train' else self.eval_step
         return measure.speed(step, wait, self.batch_size, seconds)

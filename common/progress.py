@@ -1,4 +1,4 @@
-"""The progress line, and the speed of training in images a second."""
+"""The progress line, and the speed of training in images per second."""
 
 import contextlib
 import sys
@@ -29,7 +29,7 @@ class Progress:
     Args:
         steps: of the whole run.
         done: steps already done.
-        batch_size: images a step.
+        batch_size: images per step.
     """
 
     def __init__(self, steps: int, done: int, batch_size: int):

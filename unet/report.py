@@ -94,7 +94,7 @@ def beside_reference(rows: list[Entry]) -> list[str]:
         '',
         '### Beside the reference',
         '',
-        'The reference trained for 25 epochs at 240x240 pixels, one run a variant. Its Dice loss has '
+        'The reference trained for 25 epochs at 240x240 pixels, one run per variant. Its Dice loss has '
         'another definition, so that only losses of cross-entropy compare. It gives no IoU.' + data,
         *table(
             ('run', 'variant', 'test accuracy %', 'reference', 'train loss', 'reference', 'test loss', 'reference'),

@@ -1,4 +1,4 @@
-"""The terms of the conditional VAE's objective per example, in nats an image."""
+"""The terms of the conditional VAE's objective per example, in nats."""
 
 import jax
 import jax.numpy as jnp

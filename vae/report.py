@@ -4,7 +4,7 @@ from common.report.page import spread, table
 from common.report.runs import Entry
 from common.task import Picture
 
-# From the README of the PyTorch homework "Session 18": nats an image, label loss times its weight.
+# From the README of the PyTorch homework "Session 18": nats per image, label loss times its weight.
 REFERENCE = {
     'mnist': {'total': 686, 'reconstruction': -627, 'kl': 30, 'label_loss': 4},
     'cifar10': {'total': 1733, 'reconstruction': -1451, 'kl': 188, 'label_loss': 72},

@@ -182,7 +182,9 @@ def speed(rows: list[Entry]) -> list[str]:
         'Speed and seconds of training are of steps and checkpoints, without compilation; seconds in all '
         'count compilation, evaluations and pictures too. They compare only between runs on the same machine with '
         'nothing else to do. The device is that of the latest start.',
-        *page.table(('run', 'parameters', 'device', 'images a second', 'seconds of training', 'seconds in all'), cells),
+        *page.table(
+            ('run', 'parameters', 'device', 'images per second', 'seconds of training', 'seconds in all'), cells
+        ),
     ]
 
 

@@ -229,7 +229,7 @@ def test_size_device_and_seconds_of_each_run_are_listed(tmp_path):
         make_run(tmp_path, 'old', loss='dice'),
     ]
     lines = report.speed(runs.entries(read(*folders)))
-    # 9 steps of 16 images at 8 images a second; 54 seconds in all.
+    # 9 steps of 16 images at 8 images per second; 54 seconds in all.
     assert [row for name in ('a&#95;seed&#42;', 'a_seed&#42;', 'old') for row in cells_of('\n'.join(lines), name)] == [
         ['a_seed&#42;', '12,345', '2 cores, a CPU or 4 x TPU v5e', '8.0 ± 0.0', '18 ± 0', '54 ± 0'],
         ['old', '–', '–', '8.0', '18', '54'],

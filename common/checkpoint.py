@@ -181,6 +181,11 @@ def last_step(workdir: pathlib.Path) -> int | None:
     return max((int(path.name) for path in (workdir / 'checkpoints').glob('*') if path.name.isdecimal()), default=None)
 
 
+def is_shared(workdir: pathlib.Path) -> bool:
+    """Whether the last checkpoint has averaged weights alone, as shared copies do; also where there is none."""
+    return not (workdir / 'checkpoints' / str(last_step(workdir)) / 'training').exists()
+
+
 def restore(task: Task, workdir: pathlib.Path, devices: Devices) -> tuple[Variables, int]:
     """The averaged variables of a run, on all devices, and their step. Raises UserError without any.
 
@@ -189,7 +194,7 @@ def restore(task: Task, workdir: pathlib.Path, devices: Devices) -> tuple[Variab
     if task.config.checkpoint.best:
         if last_step(workdir / BEST) is not None:
             workdir = workdir / BEST
-        elif last_step(workdir) is not None:
+        elif not is_shared(workdir):  # A shared copy has the best state in place of the latest.
             notice(f'{workdir} has kept no best state yet; this is the latest')
     variables = jax.eval_shape(task.init, jax.random.key(task.config.seed))
     template = {'params': variables['params'], 'batch_stats': variables.get('batch_stats', {})}

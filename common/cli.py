@@ -132,8 +132,11 @@ def parse(argv: list[str]) -> None:
         if 'get_config' in said:
             raise UserError('the file in --config has no get_config; name one of configs/*.py') from error
         key, likely = re.search(r'[\w.]+', said), re.search(r'Did you mean "(\w+)"', said)
+        if not key or not any(re.match(rf'--?config\.(.*\.)?{re.escape(key[0])}\b', argument) for argument in argv):
+            said = ' '.join(said.replace(r'\n', ' ').replace('\\', '').split())
+            raise UserError(f'the configuration does not load: {type(error).__name__}, {said}') from error
         hint = f"; did you mean '{likely[1]}'?" if likely else '; its file lists them all'
-        raise UserError(f"the configuration has no key '{key[0] if key else said}'{hint}") from error
+        raise UserError(f"the configuration has no key '{key[0]}'{hint}") from error
     except Exception as error:
         raise UserError(f'{" ".join(str(error).split())}; --help lists the flags') from error
     if rest:

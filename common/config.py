@@ -87,17 +87,23 @@ def same_type(value: object, example: object) -> bool:
 def differences(stored: ConfigDict, config: ConfigDict) -> list[str]:
     """What differs between two configurations, in words.
 
-    Where data and other runs are found may differ, the batch of evaluation, and what `config` leaves to the data.
+    Where data and other runs are found may differ, but not whether another run is named; also the batch of evaluation,
+    and what `config` leaves to the data.
     """
     old, new = flatten(stored), flatten(config)
     names = sorted(old | new, key=lambda name: (name not in new, name not in old, name))
     return [
         f'{name} was {old.get(name)!r} and is now {new.get(name)!r}'
         for name in names
-        if not (is_location(name) or name == 'eval_batch_size')
-        and old.get(name) != new.get(name)
+        if old.get(name) != new.get(name)
+        and not (name == 'eval_batch_size' or (is_location(name) and not one_is_empty(name, old, new)))
         and not left_to_data(new.get(name), old.get(name))
     ]
+
+
+def one_is_empty(name: str, old: Mapping[str, object], new: Mapping[str, object]) -> bool:
+    """Whether only one of two flat configurations names another run under a key."""
+    return name.endswith('_workdir') and bool(old.get(name)) != bool(new.get(name))
 
 
 def is_open(value: object) -> bool:

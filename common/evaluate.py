@@ -3,6 +3,7 @@
 from collections.abc import Callable
 import dataclasses
 import functools
+import json
 import pathlib
 import re
 from typing import Any
@@ -15,6 +16,7 @@ from common import workdir as workdir_lib
 from common.checkpoint import last_step, restore
 from common.config import filled
 from common.data import batches
+from common.errors import UserError
 from common.keys import Keys
 from common.parallel import Devices, first_before_others, is_first, on_first
 from common.task import Task, metrics_of
@@ -29,9 +31,9 @@ class Evaluation:
             else 'test'.
     """
 
-    def __init__(self, task: Task, devices: Devices, train_feed: batches.Feed | None = None):
+    def __init__(self, task: Task, devices: Devices):
         self.task, self.devices = task, devices
-        self.feeds = {'train': train_feed} if train_feed else {}
+        self.feeds: dict[str, batches.Feed] = {}
         self.split = 'validation' if task.config.data.validation_examples else 'test'
         self.batch_size = -(-task.config.eval_batch_size // devices.count) * devices.count
         self.root = devices.replicate(jax.random.key(task.config.seed))
@@ -152,6 +154,18 @@ def other_data(stored: ConfigDict, config: ConfigDict) -> str:
     return re.sub(r'[^\w.-]+', '_', folders[1].name if new.name == 'folder' else new.name)
 
 
+def check_free(path: pathlib.Path, config: ConfigDict) -> None:
+    """Raises UserError where `path` has results on another folder of the same name."""
+    try:
+        dirs = [
+            pathlib.Path(name).expanduser().resolve() for name in (json.loads(path.read_text())['dir'], config.data.dir)
+        ]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return
+    if config.data.name == 'folder' and dirs[0] != dirs[1]:
+        raise UserError(f'{path} has the results on {dirs[0]}; rename or remove it to evaluate on {dirs[1]}')
+
+
 def evaluate(task: Task, workdir: pathlib.Path) -> dict[str, Any]:
     """Restores the run in `workdir`, evaluates it on the test split, and writes results.json and pictures.
 
@@ -159,13 +173,18 @@ def evaluate(task: Task, workdir: pathlib.Path) -> dict[str, Any]:
     folder without a test part are evaluated.
 
     Raises:
-        UserError: the run cannot be restored, its data cannot be had, or `workdir` cannot be written.
+        UserError: the run cannot be restored, its data cannot be had, or `workdir` cannot be written or has results on
+            another folder of the same name.
     """
     with workdir_lib.locked(workdir):
+        other = other_data(workdir_lib.load_config(workdir), task.config)
+        ending = f'_{other}' if other else ''
+        path = workdir / f'{workdir_lib.RESULTS.removesuffix(".json")}{ending}.json'
+        if other:
+            check_free(path, task.config)
         devices = Devices()
         variables, step = restore(task, workdir, devices)
         constants = devices.replicate(task.constants())
-        other = other_data(workdir_lib.load_config(workdir), task.config)
         if other:
             task = dataclasses.replace(task, config=filled(task.config, {'data.test_share': 1.0}))
         evaluation = Evaluation(task, devices)
@@ -182,11 +201,9 @@ def evaluate(task: Task, workdir: pathlib.Path) -> dict[str, Any]:
             results = evaluation.results(variables, constants, lambda: None, step=step, trained=trained)
             # A shared copy has its best state alone, at another step than the last.
             results['finished'] |= workdir_lib.is_finished(workdir)
-        ending = f'_{other}' if other else ''
 
         def write():
-            path = workdir / workdir_lib.RESULTS
-            workdir_lib.write_json(path.with_stem(f'{path.stem}{ending}'), results)
+            workdir_lib.write_json(path, results)
             pictures = evaluation.figures(variables)
             save_images(workdir, {f'{name}{ending}': picture for name, picture in pictures.items()})
 

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from common import config as config_lib
 from common import workdir as workdir_lib
+from common.checkpoint import last_step
 from common.errors import Diverged, UserError, check_choice, notice
 from common.task import Task
 from common.train import check
@@ -24,7 +25,7 @@ def read_axes(flag: Any) -> Axes:
     Args:
         flag: of config_flags, which knows the file and what was set on the command line.
     Raises:
-        UserError: the file has no axes, or they do not fit its configuration or the command line.
+        UserError: the file has no axes, or they have another form, or do not fit its configuration or the command line.
     """
     if flag.value is None:
         raise UserError('a sweep needs a configuration with AXES: --config=configs/sweep_unet.py')
@@ -32,7 +33,15 @@ def read_axes(flag: Any) -> Axes:
     axes = runpy.run_path(path).get('AXES')
     if not axes:
         raise UserError(f'{path} is no sweep: it lacks AXES, see configs/sweep_unet.py')
+    if not (isinstance(axes, dict) and all(map(names_values, axes.values()))):
+        raise UserError(
+            f"AXES in {path} must have the values of each key by name, like {{'model.width': {{'w8': 8, 'w16': 16}}}}"
+        )
     return chosen(flag, axes)
+
+
+def names_values(axis: Any) -> bool:
+    return isinstance(axis, dict) and len(axis) > 0 and all(isinstance(name, str) for name in axis)
 
 
 def chosen(flag, axes: Axes) -> Axes:
@@ -61,13 +70,18 @@ def cells(base: ConfigDict, axes: Axes) -> dict[str, ConfigDict]:
     """A configuration for each combination, by its name, e.g. mp_tr_ce_seed0.
 
     The last axis varies slowest. If it is the seed, a stopped sweep has complete designs.
+
+    Raises:
+        UserError: a value has another type than the configuration's.
     """
     found = {}
     for names in itertools.product(*reversed([*axes.values()])):
         names, config = names[::-1], base.copy_and_resolve_references()
-        config.update_from_flattened_dict(
-            {key: values[name] for (key, values), name in zip(axes.items(), names, strict=True)}
-        )
+        for (key, values), name in zip(axes.items(), names, strict=True):
+            try:
+                config.update_from_flattened_dict({key: values[name]})
+            except TypeError as error:
+                raise UserError(f'AXES gives {key} the value {values[name]!r}: {error}') from error
         found['_'.join(names)] = config
     return found
 
@@ -86,8 +100,10 @@ def run(
         Diverged: some runs diverged; the others are finished.
     """
     tasks = {name: make_task(config) for name, config in configs.items()}
-    for task in tasks.values():  # Find a mistake in the last one before training the first.
+    for name, task in tasks.items():  # Find a mistake in the last one before training the first.
         check(task)
+        if last_step(folder / name) is None:
+            workdir_lib.check_named_runs(task.config, folder / name)
     diverged = []
     for number, (name, task) in enumerate(tasks.items(), 1):
         workdir = folder / name

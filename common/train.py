@@ -23,7 +23,7 @@ from common.data import batches, cache
 from common.errors import Diverged, Interrupted, UserError, notice
 from common.evaluate import Evaluation, numbers
 from common.keys import Keys
-from common.parallel import Devices, first_before_others, is_first, keep_compiled, largest, on_first, run_once
+from common.parallel import Devices, is_first, keep_compiled, largest, on_first, run_once
 from common.profile import Profile
 from common.progress import Progress
 from common.report import figures
@@ -228,14 +228,14 @@ class Run:
         keep_compiled(cache.folder() / 'compiled')
         config, devices = task.config, Devices()
         self.config = config
-        train_feed = batches.Feed(first_before_others(lambda: task.load('train')), devices)
+        self.evaluation = Evaluation(task, devices)
+        # What is wrong with a split shows before the first step. All processes load them in this order.
+        for split in dict.fromkeys(('test', self.evaluation.split)):
+            self.evaluation.feed(split)
+        train_feed = self.evaluation.feed('train')
         self.train_data = {'train_examples': train_feed.size, 'train_checksum': train_feed.checksum}
         self.trainer = Trainer(task, train_feed, devices)
         self.plan = Plan(config, train_feed.size, self.trainer.steps, self.trainer.stage)
-        self.evaluation = Evaluation(task, devices, train_feed)
-        # What is wrong with the other splits shows before the first step; all processes load them in this order.
-        for split in dict.fromkeys(('test', self.evaluation.split)):
-            self.evaluation.feed(split)
 
         # 1. Initial values. 2. Over them, the latest checkpoint of the work directory, where there is one.
         self.checkpoints = Checkpoints(workdir)

@@ -105,9 +105,13 @@ def check_same_data(workdir: pathlib.Path, data: dict[str, Any]) -> None:
     Args:
         data: `train_examples` and `train_checksum`, as in run.json; runs of earlier versions lack the second or both.
     """
+    path = workdir / RUN
     try:
-        began = data | json.loads((workdir / RUN).read_text())
-    except (FileNotFoundError, ValueError, TypeError):
+        began = data | json.loads(path.read_text())
+    except FileNotFoundError:
+        return
+    except (ValueError, TypeError):
+        notice(f'{path} is damaged, so that it is not known whether the training data are still the same')
         return
     changed = [f'{name} was {began[name]} and is now {value}' for name, value in data.items() if began[name] != value]
     if changed:
@@ -156,11 +160,10 @@ def lock(workdir: pathlib.Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in CANNOT_WRITE and not isinstance(error, shutil.Error):
             raise
-        reason = error.strerror or str(error)[-150:]
-        raise UserError(
-            f'no access to {error.filename or workdir} ({reason}); mend that and start again, or choose '
-            'another --workdir'
-        ) from error
+        path, reason = pathlib.Path(error.filename or workdir), error.strerror or str(error)[-150:]
+        ours = workdir in path.parents or path in (workdir, *workdir.parents)
+        other = ', or choose another --workdir' if ours else ''
+        raise UserError(f'no access to {path} ({reason}); mend that and start again{other}') from error
 
 
 def lock_file(file, workdir: pathlib.Path) -> None:
@@ -269,6 +272,8 @@ def copy_runs(config: ConfigDict, workdir: pathlib.Path) -> None:
 def check_same_split(config: ConfigDict, key: str, source: pathlib.Path) -> None:
     """Raises UserError where images to test on may be among those that the run in `source` was trained on."""
     stored = load_config(source)
+    if stored.data.validation_examples < config.data.validation_examples:
+        notice(f'{key}: the run in {source} was trained on images that are held out for validation here')
     theirs, ours = folder_of(stored), folder_of(config)
     for name, old, new in (
         ('name', stored.data.name, config.data.name),
@@ -291,6 +296,12 @@ def warn_stale_copies(config: ConfigDict, workdir: pathlib.Path) -> None:
         with contextlib.suppress(UserError):  # The original may be gone.
             if differences(kept, load_config(named)):
                 notice(f'{key}: the run keeps its copy in {copy}, which is of another run than {named}')
+
+
+def check_named_runs(config: ConfigDict, workdir: pathlib.Path) -> None:
+    """Raises UserError where a run that a new run in `workdir` would start from or copy is not there."""
+    for key in (*copies(config, workdir), *(['init_from'] if config.init_from else [])):
+        named_run(config, key)
 
 
 def named_run(config: ConfigDict, key: str) -> pathlib.Path:

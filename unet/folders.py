@@ -140,7 +140,7 @@ def unpacked_pets(folder: pathlib.Path) -> DataSet | None:
         except OSError as error:
             raise UserError(f'{folder / "annotations" / file} cannot be read ({error.strerror})') from error
         listed = [line.split()[0] for line in lines if line.strip() and not line.startswith('#')]
-        names, _ = folders.held_out(listed, 0)  # The lists are by breed, and validation takes the last examples.
+        names = folders.in_order(listed)  # The lists are by breed, and validation takes the last examples.
         found = {
             name: (folder / 'images' / f'{name}.jpg', folder / 'annotations' / 'trimaps' / f'{name}.png')
             for name in names
@@ -162,8 +162,7 @@ def pairs(place: pathlib.Path) -> tuple[dict[str, tuple[pathlib.Path, pathlib.Pa
     problems += [
         f'{masks[name]}: it has no picture {place / "images" / name}' for name in sorted(set(masks) - set(photos))
     ]
-    train, _ = folders.held_out(set(photos) & set(masks), 0)
-    return {name: (photos[name], masks[name]) for name in train}, problems
+    return {name: (photos[name], masks[name]) for name in folders.in_order(set(photos) & set(masks))}, problems
 
 
 def source(

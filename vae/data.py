@@ -157,6 +157,11 @@ def mean_and_deviation(pixels: np.ndarray) -> tuple[list[float], list[float]]:
 def check_images(config: ConfigDict) -> None:
     """Raises UserError where the images do not fit the network, or `data.mean` and `data.std` do not fit them."""
     check_shape(config.model, config.data.image_size)
+    for key in ('mean', 'std'):
+        if len(config.data[key]) not in (0, 1, 3):
+            raise UserError(
+                f'data.{key} has {len(config.data[key])} values; give one for grey images, three for colour'
+            )
     if len(config.data.mean) and len(config.data.std):
         check_standardization(config.data)
     names = tuple(config.data.classes)

@@ -25,9 +25,9 @@ def batch_sums(
     given, true = jnp.arange(len(images))[:, None], labels[None]
     wrong, right = (given != true) & valid[None], (given == true) & valid[None]
     sums: dict[str, Any] = {
-        'swaps': jnp.sum(wrong, axis=1, dtype=jnp.int32),
-        'changes': swaps.batch_sums(images, originals, labels, valid),
-        'style': style.batch_sums(originals, images, labels, valid),
+        'swap_count': jnp.sum(wrong, axis=1, dtype=jnp.int32),
+        'changes': swaps.batch_sums(originals=originals, images=images, labels=labels, valid=valid),
+        'style': style.batch_sums(originals=originals, images=images, labels=labels, valid=valid),
     }
     for name, classifier in classifiers.items():
         logits, maps = classifier.logits_and_maps(constants[name], images.reshape(-1, *images.shape[2:]))
@@ -57,14 +57,14 @@ def metrics(
     sums: Mapping[str, Any], judged: Mapping[str, np.ndarray], names: Sequence[str], channels: int
 ) -> dict[str, float]:
     """All measures, from `batch_sums` over a split; `names` are those of the labels."""
-    results, count = dict[str, float](), sums['swaps'].sum()
+    results, count = dict[str, float](), sums['swap_count'].sum()
     for name in (key.removeprefix('given/') for key in sums if key.startswith('given/')):
         results |= {
             f'right_label_accuracy/{name}': float(sums[f'right/{name}'] / sums['changes']['count'].sum()),
             f'swap_accuracy/{name}': float(sums[f'given/{name}'].sum() / count),
             f'original_label_rate/{name}': float(sums[f'original/{name}'] / count),
         }
-    by_label = swaps.quotient(sums['given/judge'], sums['swaps'])  # NaN for a label that all images have.
+    by_label = swaps.quotient(sums['given/judge'], sums['swap_count'])  # NaN for a label that all images have.
     results |= {f'swap_accuracy/judge/{label}': float(x) for label, x in zip(names, by_label, strict=True)}
     measured = swaps.metrics(sums['changes']) | manifold.metrics(**judged, names=tuple(names))
     results |= {f'swap/{name}': value for name, value in measured.items()}

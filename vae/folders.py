@@ -65,17 +65,19 @@ def find(config: Any) -> DataSet:
 def labelled(place: pathlib.Path) -> tuple[dict[tuple[str, str], pathlib.Path], list[str]]:
     """Pictures by label and name, in the order of `folders.place`; and what is wrong."""
     found, problems = folders.pictures(place)
-    pictures = {(label, name): path for full, path in found.items() for label, _, name in [full.partition('/')] if name}
+    split = {full: full.partition('/') for full in folders.in_order(found)}
+    pictures = {(label, name): found[full] for full, (label, _, name) in split.items() if name}
     problems += [f'{path}: it is in no folder of a label' for full, path in found.items() if '/' not in full]
     labels = {path.relative_to(place).parts[0] for path in pictures.values()}
     entries = sorted(path for path in place.glob('*') if path.is_dir() and not path.name.startswith('.'))
     problems += [f'{entry}: it holds no picture' for entry in entries if entry.name not in labels]
-    return dict(sorted(pictures.items(), key=lambda item: (folders.place('/'.join(item[0])), item[0]))), problems
+    return pictures, problems
 
 
 def in_order(labels: set[str]) -> tuple[str, ...]:
     """Labels in alphabetical order; numbers by their values."""
-    return tuple(sorted(labels, key=int if all(label.isdecimal() for label in labels) else None))
+    numbers = all(label.isdecimal() for label in labels)
+    return tuple(sorted(labels, key=(lambda label: (int(label), label)) if numbers else None))
 
 
 def source(

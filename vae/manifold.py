@@ -6,9 +6,19 @@ import jax
 import numpy as np
 from scipy.spatial.distance import cdist
 
+from common.errors import UserError
+
 Array = TypeVar('Array', np.ndarray, jax.Array)
 NEIGHBOURS = 3  # The k of Kynkäänniemi et al. 2019, section 3.
+CEILINGS = ('/reconstruction', '/real')  # What swaps are compared with.
 MOST = 1000  # Images a label whose features are compared: time grows with their square.
+
+
+def check_names(names: tuple[str, ...]) -> None:
+    """Raises UserError where a label is called as one of the sets whose measures stand beside those of labels."""
+    for name in names:
+        if f'/{name}' in CEILINGS:
+            raise UserError(f'a label is called {name!r}, as are measures of a VAE (swap/precision/{name}); rename it')
 
 
 def given_label(labels: Array, index: Array, classes: int) -> Array:
@@ -39,11 +49,10 @@ def metrics(
         /real; against reconstructions `soft_precision` and `soft_recall`, with /NAME and /reconstruction; see
         `compared`.
     """
-    sets = {'': swapped, '/reconstruction': reconstructed, '/real': real}
+    sets = dict(zip(('', *CEILINGS), (swapped, reconstructed, real), strict=True))
     against_real = compared(real, sets, labels, given, names)
-    against_reconstructions = compared(
-        reconstructed, {kind: sets[kind] for kind in ('', '/reconstruction')}, labels, given, names
-    )
+    sets.pop('/real')
+    against_reconstructions = compared(reconstructed, sets, labels, given, names)
     return against_real | {f'soft_{name}': value for name, value in against_reconstructions.items()}
 
 

@@ -44,7 +44,7 @@ def color_measures(images: jax.Array) -> jax.Array:
     )
 
 
-def batch_sums(originals: jax.Array, images: jax.Array, labels: jax.Array, valid: jax.Array) -> jax.Array:
+def batch_sums(*, originals: jax.Array, images: jax.Array, labels: jax.Array, valid: jax.Array) -> jax.Array:
     """Sums over a batch, for `metrics`: of 1, a, b, a², b² and ab, by given and true label, `[6, K, K, M]`.
 
     a are the measures of an original, b those of the image that it becomes.

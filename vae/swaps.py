@@ -16,11 +16,11 @@ COARSE_SIDE = 4  # Pixels a side of those that `coarse_difference` compares.
 einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
 
-def batch_sums(images: jax.Array, originals: jax.Array, labels: jax.Array, valid: jax.Array) -> dict[str, jax.Array]:
+def batch_sums(*, originals: jax.Array, images: jax.Array, labels: jax.Array, valid: jax.Array) -> dict[str, jax.Array]:
     """Sums over a batch, for `metrics`.
 
     Args:
-        images: each original as each of K labels, `[K, B, H, W, C]`. originals: `[B, H, W, C]`.
+        originals: `[B, H, W, C]`. images: each original as each of K labels, `[K, B, H, W, C]`.
         labels: the true ones, int32 `[B]`, below K. valid: which images count, `[B]`.
     Returns:
         By true label, `count` `[K]`, and sums of the originals x: `image` `[K, H, W, C]`, `image_squares` `[K]` of

@@ -22,7 +22,8 @@ from common.layers.default import Mode
 from common.parallel import AXIS, Devices
 from common.task import Picture, Variables
 from configs import vae_mnist
-from vae import data, evaluation, figures, latents, report
+from vae import data, evaluation, figures, manifold, report
+from vae import latents as latents_lib
 from vae import swaps as swaps_lib
 from vae.adversaries import Adversaries
 from vae.classifier import CLASSIFIERS, ClassifierTask, classifier_tasks
@@ -53,6 +54,7 @@ class VAETask(data.LabelledTask):
     def __post_init__(self):
         check_choice('model.encoder', self.config.model.encoder, DECODERS)
         data.check_images(self.config)
+        manifold.check_names(self.classes)
         augment.check_strengths('show', self.config.show)
         model = self.config.model
         if model.latent < 1 or model.decoder_width < 0 or model.decoder_width == 1:
@@ -339,8 +341,8 @@ class VAETask(data.LabelledTask):
         features = apply(standardize(pixels, self.config.data), method='features')
         return {
             'swaps': self.all_labels(variables, features),
-            'interpolation': latents.interpolation(apply, features, labels),
-            'samples': latents.samples(apply, features, len(self.classes), key),
+            'interpolation': latents_lib.interpolation(apply, features, labels),
+            'samples': latents_lib.samples(apply, features, len(self.classes), key),
         }
 
     def report(self, rows) -> list[str | Picture]:

@@ -83,12 +83,17 @@ def place(name: str) -> float:
     return int.from_bytes(hashlib.sha256(name.encode(errors='surrogateescape')).digest()[:8]) / 2**64
 
 
+def in_order(names: Iterable[str]) -> list[str]:
+    """Names in the order of `place`, which is as good as random."""
+    return sorted(names, key=lambda name: (place(name), name))
+
+
 def held_out(names: Iterable[str], share: float) -> tuple[list[str], list[str]]:
     """Names for training and for testing, about `share` of them, each in the order of `place`.
 
     A name stays where it is when others come or go.
     """
-    ordered = sorted(names, key=lambda name: (place(name), name))
+    ordered = in_order(names)
     return [name for name in ordered if place(name) >= share], [name for name in ordered if place(name) < share]
 
 

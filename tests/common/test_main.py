@@ -143,6 +143,21 @@ def test_mistake_gets_one_line_and_exit_code_2(args, message, tmp_path, other_ru
 
 
 @pytest.mark.parametrize(
+    'mistake, message',
+    [
+        ('unet_mp_tr_ce.get_confg()', "AttributeError, module 'configs.unet_mp_tr_ce' has no attribute 'get_confg'"),
+        ("{}['module']", "KeyError, 'module'"),
+        ('unet_mp_tr_ce.get_config().modle', 'Did you mean "model"'),
+    ],
+)
+def test_mistake_in_a_configuration_file_is_named(mistake, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'mine.py').write_text(f'from configs import unet_mp_tr_ce\ndef get_config():\n    return {mistake}\n')
+    code, printed = run_command(['--config=mine.py', '--config.seed=1']), capsys.readouterr()
+    assert code == 2 and 'the configuration does not load: ' in printed.err and message in printed.err
+
+
+@pytest.mark.parametrize(
     'value, message',
     [
         ('loss=mse', "loss is 'mse'"),

@@ -11,7 +11,7 @@ import pytest
 from common import best as best_lib
 from common import evaluate, init_from, train
 from common import workdir as workdir_lib
-from common.checkpoint import last_step, restore
+from common.checkpoint import Checkpoints, last_step, restore
 from common.config import filled
 from common.errors import UserError
 from common.parallel import Devices
@@ -150,7 +150,12 @@ def test_latest_state_stands_in_for_the_best_with_a_notice(config, tmp_path, cap
     """A run may be used before its first validation."""
     config.checkpoint.best = '-loss'
     task = make_tiny_task(config)
-    assert restore(task, save_run(task, tmp_path), Devices())[1] == 7
+    save_run(task, tmp_path)
+    assert restore(task, tmp_path, Devices())[1] == 7
+    assert not capsys.readouterr().err  # Without the state of training it is a shared copy, of the best state.
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(8, {'average': initial_of(task)[0], 'training': {'step': np.zeros(())}})
+    assert restore(task, tmp_path, Devices())[1] == 8
     assert 'has kept no best state yet' in capsys.readouterr().err
 
 
@@ -180,3 +185,8 @@ def test_other_data_have_results_of_their_own(config, tmp_path, monkeypatch):
     assert 0 <= found['mean_iou'] <= 1 and (workdir / 'figures' / 'predictions_my_pets.png').exists()
     with pytest.raises(UserError, match='data.name was'):
         workdir_lib.load_matching(changed, workdir, main.make_task)
+    namesake = filled(changed, {'data.dir': str(tmp_path / 'hers' / 'my pets')})
+    with pytest.raises(UserError, match=r'results_my_pets.json has the results on .*/my pets; rename or remove it'):
+        evaluate.evaluate(workdir_lib.load_matching(namesake, workdir, main.make_task, True), workdir)
+    assert json.loads((workdir / 'results_my_pets.json').read_text()) == found
+    assert evaluate.evaluate(workdir_lib.load_matching(changed, workdir, main.make_task, True), workdir) == results

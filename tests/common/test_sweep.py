@@ -90,6 +90,24 @@ def test_mistakes_are_named(given, message):
         sweep.read_axes(given)
 
 
+@pytest.mark.parametrize('axes', ["{'seed': (0, 1)}", "{'seed': {0: 0}}", "{'seed': {}}", "['seed']"])
+def test_axes_of_another_form_are_refused(tmp_path, axes):
+    (tmp_path / 'sweep.py').write_text(f'AXES = {axes}')
+    with pytest.raises(UserError, match='must have the values of each key by name'):
+        sweep.read_axes(flag(path=str(tmp_path / 'sweep.py')))
+
+
+def test_value_of_another_type_is_refused(config):
+    with pytest.raises(UserError, match="AXES gives model.width the value 'wide': "):
+        sweep.cells(config, {'model.width': {'wide': 'wide'}})
+
+
+def test_run_that_a_later_cell_starts_from_is_looked_for_first(config, tmp_path):
+    configs = sweep.cells(config, {'init_from': {'drawn': '', 'pets': 'nowhere'}})
+    with pytest.raises(UserError, match="init_from is 'nowhere', where no trained run is"):
+        sweep.run(configs, tmp_path, main.make_task, lambda *_: pytest.fail('trained'))
+
+
 def test_flag_fixes_an_axis_of_tuples():
     given = flag(model__multipliers=(1, 2))
     axes = {'model.multipliers': {'small': (1, 2), 'deep': (1, 2, 4)}}

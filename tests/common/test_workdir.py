@@ -55,13 +55,15 @@ def test_best_state_goes_with_the_checkpoints_it_belongs_to(config, tmp_path):
     assert not kept.exists()
 
 
-def test_changed_training_data_are_refused(tmp_path):
+def test_changed_training_data_are_refused(tmp_path, capsys):
     data = {'train_examples': 24, 'train_checksum': '0a1b2c3d'}
     workdir_lib.check_same_data(tmp_path, data)
     workdir_lib.write_json(tmp_path / 'run.json', {'jax': '0.10'})  # By an earlier version.
     workdir_lib.check_same_data(tmp_path, data)
+    assert not capsys.readouterr().err
     (tmp_path / 'run.json').write_text('[]')
     workdir_lib.check_same_data(tmp_path, data)
+    assert 'run.json is damaged' in capsys.readouterr().err
     workdir_lib.write_json(tmp_path / 'run.json', data)
     workdir_lib.check_same_data(tmp_path, data)
     with pytest.raises(UserError, match='train_examples was 24 and is now 26'):
@@ -87,6 +89,12 @@ def test_work_directory_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / 'file').touch()
     with pytest.raises(UserError, match='no access to .*--workdir'), workdir_lib.locked(tmp_path / 'file' / 'run'):
         pass
+
+
+def test_what_is_not_in_the_work_directory_is_no_reason_for_another(tmp_path):
+    with pytest.raises(UserError, match=r'no access to .*photo.jpg \(denied\); mend that and start again$'):
+        with workdir_lib.locked(tmp_path / 'run'):
+            raise PermissionError(errno.EACCES, 'denied', str(tmp_path / 'photo.jpg'))
 
 
 def test_file_system_without_locks_is_used_with_a_notice(tmp_path, monkeypatch, capsys):

@@ -127,6 +127,22 @@ def test_run_without_its_copy_of_a_classifier_is_refused(config, tmp_path):
         init(config, tmp_path)
 
 
+@pytest.mark.parametrize('before, after', [('', 'classifier'), ('classifier', '')])
+def test_number_of_frozen_classifiers_is_that_of_the_run(config, vae_runs, tmp_path, before, after):
+    config.second_workdir = before and str(vae_runs / before)
+    init(config, tmp_path)
+    (tmp_path / 'checkpoints' / '1').mkdir(parents=True)
+    config.second_workdir = after and str(vae_runs / after)
+    with pytest.raises(UserError, match='belongs to another configuration: second_workdir was .* and is now '):
+        init(config, tmp_path)
+
+
+def test_classifier_that_has_seen_held_out_images_is_noticed(config, tmp_path, capsys):
+    config.data.validation_examples = 5
+    init(config, tmp_path)
+    assert capsys.readouterr().err.count('was trained on images that are held out for validation here') == 2
+
+
 def test_second_start_does_not_change_the_configuration(config, tmp_path):
     init(config, tmp_path)
     before = (tmp_path / 'config.json').read_bytes()

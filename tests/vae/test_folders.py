@@ -7,9 +7,9 @@ import pytest
 from common.config import filled
 from common.data.source import DataSet
 from common.errors import UserError
-from configs import classifier_folder
+from configs import classifier_folder, vae_mnist
 from main import make_task
-from vae import data
+from vae import data, folders
 
 
 def add(folder, label, count, value=0, mode='RGB'):
@@ -84,6 +84,10 @@ def test_numbered_labels_are_in_the_order_of_their_numbers(config, own, labels):
     assert complete.class_weights == ','.join(['1'] * labels)
 
 
+def test_equal_numbers_have_one_order():
+    assert folders.in_order({'1', '01', '2', '001'}) == ('001', '01', '1', '2')
+
+
 def test_parts_are_folders_or_held_out(config, own):
     for part, count in {'train': 6, 'test': 3}.items():
         for label in ('a', 'b'):
@@ -93,6 +97,21 @@ def test_parts_are_folders_or_held_out(config, own):
     add(own / 'test', 'c', 1)
     with pytest.raises(UserError, match='test/c: there is no .*train/c'):
         known(config)
+
+
+@pytest.mark.parametrize('key', ['mean', 'std'])
+def test_images_have_one_channel_or_three(config, own, key):
+    config.data[key] = (0.5,) * 4
+    with pytest.raises(UserError, match=f'data.{key} has 4 values; give one for grey images, three for colour'):
+        make_task(config)
+
+
+@pytest.mark.parametrize('name', ['real', 'reconstruction'])
+def test_label_with_the_name_of_a_measure_is_refused(name):
+    config = vae_mnist.get_config()
+    config.data.classes = (name, *'123456789')
+    with pytest.raises(UserError, match=f"a label is called '{name}', as are measures of a VAE"):
+        make_task(config)
 
 
 @pytest.mark.parametrize('labels', [[], ['a']])

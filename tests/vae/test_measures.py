@@ -64,7 +64,7 @@ def test_measures_of_swaps_are_those_of_all_images_at_once(vae_runs, batch_size,
         return np.asarray(task.classifiers['judge'].logits_and_maps(constants['judge'], images)[1].mean((1, 2)))
 
     valid = np.ones(101, bool)
-    sums = jax.tree.map(np.asarray, swaps.batch_sums(images, pixels, labels, valid))
+    sums = jax.tree.map(np.asarray, swaps.batch_sums(originals=pixels, images=images, labels=labels, valid=valid))
     of_swaps = swaps.metrics(sums) | manifold.metrics(
         real=features(pixels),
         reconstructed=features(images[labels, place]),
@@ -74,7 +74,9 @@ def test_measures_of_swaps_are_those_of_all_images_at_once(vae_runs, batch_size,
         names=task.classes,
     )
     assert {'shared_change', 'kept', 'precision', 'precision/3', 'recall/real'} < set(of_swaps)
-    of_style = style.metrics(np.asarray(style.batch_sums(pixels, images, labels, valid)), 1)
+    of_style = style.metrics(
+        np.asarray(style.batch_sums(originals=pixels, images=images, labels=labels, valid=valid)), 1
+    )
     found = measured(vae_runs, batch_size, devices)
     for prefix, expected, room in (('swap', of_swaps, 2e-3), ('style', of_style, 1e-2)):
         assert {name: found.pop(f'{prefix}/{name}') for name in expected} == pytest.approx(expected, abs=room)

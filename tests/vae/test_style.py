@@ -26,7 +26,9 @@ def drawn(monkeypatch):
     originals = (rng.normal(size=(300, 5)) + 2 * labels[:, None]).astype(np.float32).reshape(300, 1, 1, 5)
 
     def metrics(swaps):
-        return style.metrics(np.asarray(style.batch_sums(originals, swaps, labels, valid)), 3)
+        return style.metrics(
+            np.asarray(style.batch_sums(originals=originals, images=swaps, labels=labels, valid=valid)), 3
+        )
 
     return rng, labels, valid, originals, metrics
 
@@ -71,7 +73,12 @@ def test_a_label_without_images_has_no_ideal_swaps(drawn):
     _, labels, valid, originals, _ = drawn
     images = np.broadcast_to(originals, (3, *originals.shape))
     found, without = (
-        style.metrics(np.asarray(style.batch_sums(originals, images[:count], labels, valid & (labels < 2))), 3)
+        style.metrics(
+            np.asarray(
+                style.batch_sums(originals=originals, images=images[:count], labels=labels, valid=valid & (labels < 2))
+            ),
+            3,
+        )
         for count in (3, 2)
     )
     for name in style.names(3):

@@ -2,8 +2,8 @@
 
     nohup python -m benchmarks.swaps > runs/swaps.log 2>&1 &
 
-One run after the other, in runs/swaps/; called again, it leaves out finished runs and resumes a stopped one. Some 20
-minutes a VAE on two cores, 4 to 13 for each classifier, and 90 for the longer run.
+One run after the other, in runs/swaps/; called again, it leaves out finished runs and resumes a stopped one. On two
+cores (AMD EPYC, AVX-512) 2 to 4 minutes for each classifier, 14 for a VAE, and 63 for the longer run.
 """
 
 import pathlib
@@ -16,12 +16,15 @@ FOLDER = pathlib.Path('runs/swaps')
 HELD_OUT = ('--config.data.validation_examples=5000', '--config.eval_every_epochs=0')
 SHORT = ('--config.model.width=16', '--config.num_epochs=2', f'--config.judge_workdir={FOLDER / "judge"}')
 ROBUST = ('vae_cifar10', *SHORT, f'--config.classifier_workdir={FOLDER / "robust"}', '--config.show.noise=0.0')
-ALL = (
+LONG = (
     'vae_cifar10_robust',
     *SHORT,
     f'--config.classifier_workdir={FOLDER / "robust"}',
     f'--config.second_workdir={FOLDER / "noised"}',
 )
+ALL = (*LONG, '--config.coarse_weight=200.0')
+LIGHT = ('--config.swap_weight=300.0', '--config.adversaries.swap=100.0')
+HEAVY = ('--config.swap_weight=1000.0', '--config.adversaries.swap=400.0')
 RUNS = {
     'judge': ('judge_cifar10', '--config.model.width=24', '--config.num_epochs=3'),
     'robust': ('classifier_cifar10_robust', '--config.model.width=16', '--config.num_epochs=5'),
@@ -29,13 +32,15 @@ RUNS = {
     'vae_robust_discriminator': (*ROBUST, '--config.adversaries.swap=100.0'),
     'vae_robust_coarse': (*ROBUST, '--config.coarse_weight=200.0'),
     'vae_robust_coarse_discriminator': (*ROBUST, '--config.coarse_weight=200.0', '--config.adversaries.swap=100.0'),
-    'vae_robust_latent': (*ROBUST, '--config.adversaries.latent=100.0'),
-    'vae_robust_cycle': (*ROBUST, '--config.cycle_weight=0.3'),
     'noised': ('classifier_cifar10', '--config.model.width=16', '--config.num_epochs=5'),
     'vae_noised': ('vae_cifar10', *SHORT, f'--config.classifier_workdir={FOLDER / "noised"}'),
-    'vae_together': (*ALL, '--config.model.modulated=False'),
-    'vae_modulated': ALL,
-    'vae_long': (*ALL, '--config.num_epochs=8'),
+    'vae_together': (*ALL, *LIGHT, '--config.model.modulated=False'),
+    'vae_damped': (*ALL, *LIGHT),
+    'vae_weights': (*ALL, *HEAVY),
+    'vae_adversary': (*ALL, '--config.swap_weight=1000.0', '--config.adversaries.swap=1000.0'),
+    'vae_latent': (*ALL, *HEAVY, '--config.adversaries.latent=100.0'),
+    'vae_cycle': (*ALL, *HEAVY, '--config.cycle_weight=0.3'),
+    'vae_long': (*LONG, '--config.num_epochs=10'),
 }
 
 

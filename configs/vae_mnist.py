@@ -1,4 +1,4 @@
-"""Label-conditioned VAE on MNIST: a wrong label turns the image into what the label says.
+"""Label-conditioned VAE on MNIST: under a wrong label, the output is that label's digit in the style of the input.
 
 Needs the two classifiers, which it copies into its work directory:
 

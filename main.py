@@ -19,8 +19,7 @@ from common.errors import check_choice
 TASKS = {'unet': 'unet.task.SegmentationTask', 'vae': 'vae.task.VAETask', 'classifier': 'vae.classifier.ClassifierTask'}
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'Its values are flags too: --config.seed=1', lock_config=True)
-MODES = 'train eval data sweep report predict export share serve'
-MODE = flags.DEFINE_enum('mode', 'train', MODES.split(), 'What to do.')
+MODE = flags.DEFINE_enum('mode', 'train', cli.MODES, 'What to do.')
 WORKDIR = flags.DEFINE_string('workdir', '', "Where the run lives; by default runs/<the configuration's name>.")
 RUNS = flags.DEFINE_string('runs', 'runs/*', 'Work directories to report on.')
 INPUT = flags.DEFINE_list('input', [], 'Photos and folders of photos to predict for.')
@@ -32,6 +31,7 @@ DISTRIBUTED = flags.DEFINE_string('distributed', '', 'To be one of several proce
 
 
 def main() -> None:
+    cli.check_used(MODE.value)
     cli.import_jax()  # After the flags: it takes a second.
     from common import evaluate, parallel, sweep, train, workdir
     from common.report import dataset, report

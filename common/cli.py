@@ -16,6 +16,17 @@ from absl import logging as absl_logging
 from common.errors import Diverged, Incomplete, Interrupted, PeerLost, UserError
 import configs
 
+MODES = {  # And the flags that not all of them have.
+    'train': {'profile'},
+    'eval': set[str](),
+    'data': {'output'},
+    'sweep': set[str](),
+    'report': {'runs', 'output'},
+    'predict': {'input', 'labels', 'output'},
+    'export': {'output'},
+    'share': {'output'},
+    'serve': {'port'},
+}
 EXIT_CODES = {Diverged: 1, UserError: 2, Incomplete: 3}
 # TensorFlow reads these when it is imported. Each hides some of what it prints then; errors are still printed.
 QUIET_TENSORFLOW = {'TF_CPP_MIN_LOG_LEVEL': '2', 'TF_ENABLE_ONEDNN_OPTS': '0'}
@@ -74,6 +85,14 @@ def local_path(text: str, flag: str) -> pathlib.Path:
     if '://' in text:
         raise UserError(f'{flag} is {text!r}; only local paths can be written and locked: mount the bucket as a folder')
     return pathlib.Path(text).expanduser()
+
+
+def check_used(mode: str) -> None:
+    """Raises UserError for a flag on the command line that another mode has and this one would ignore."""
+    for name in sorted(set.union(*MODES.values()) - MODES[mode]):
+        if flags.FLAGS[name].present:
+            others = ', '.join(other for other, names in MODES.items() if name in names)
+            raise UserError(f'--mode={mode} has no --{name}, only {others}; leave it out, or choose another --mode')
 
 
 def required(config: Any) -> Any:

@@ -116,6 +116,11 @@ def other_run(tmp_path):
         (['--mode=predict', '--workdir=nowhere', '--input=x.jpg'], 'nowhere holds no run'),
         (['--mode=serve', '--workdir=nowhere', '--port=many'], 'port'),
         ([CONFIG, '--mode=export', '--workdir=other'], 'belongs to another configuration'),
+        (
+            [CONFIG, '--output=out'],
+            '--mode=train has no --output, only data, report, predict, export, share; leave it out',
+        ),
+        (['--mode=eval', '--workdir=other', '--profile=3'], '--mode=eval has no --profile, only train'),
         ([CONFIG, '--workdir=other'], 'belongs to another configuration'),
         ([CONFIG, '--config.init_from=gs://bucket/run'], "init_from is 'gs://bucket/run', where no trained run is"),
         (['--mode=report', '--runs=none/*'], 'none/*: it holds no run'),

@@ -85,7 +85,7 @@ class Ours:
         self.task = (VAE if work.classifier else Segmentation)(work.config, work)
         devices = Devices(jax.devices()[:1])
         self.trainer = Trainer(self.task, batches.Feed(self.task.load('train'), devices), devices)
-        self.evaluation = Evaluation(self.task, devices, self.trainer.feed)
+        self.evaluation = Evaluation(self.task, devices)
         state, self.constants = self.trainer.init()
         self.initial = jax.tree.map(np.asarray, {'params': state.params, 'batch_stats': state.batch_stats})
         self.state, self.constants = devices.replicate((state, self.constants))

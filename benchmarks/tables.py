@@ -26,7 +26,7 @@ def speed(rows: list[dict]) -> str:
 
 def rounded(value: float) -> str:
     """Three significant digits, without an exponent."""
-    return f'{float(f"{value:.3g}"):g}'
+    return f'{float(f"{value:.3g}"):.12g}'
 
 
 def ratio(row: dict, name: str = 'ratio', digits: int = 2) -> str:

@@ -17,15 +17,15 @@ from common.errors import Diverged, Incomplete, Interrupted, PeerLost, UserError
 import configs
 
 MODES = {  # And the flags that not all of them have.
-    'train': {'profile'},
-    'eval': set[str](),
-    'data': {'output'},
-    'sweep': set[str](),
+    'train': {'config', 'workdir', 'profile'},
+    'eval': {'config', 'workdir'},
+    'data': {'config', 'output'},
+    'sweep': {'config', 'workdir'},
     'report': {'runs', 'output'},
-    'predict': {'input', 'labels', 'output'},
-    'export': {'output'},
-    'share': {'output'},
-    'serve': {'port'},
+    'predict': {'config', 'workdir', 'input', 'labels', 'output'},
+    'export': {'config', 'workdir', 'output'},
+    'share': {'config', 'workdir', 'output'},
+    'serve': {'config', 'workdir', 'port'},
 }
 EXIT_CODES = {Diverged: 1, UserError: 2, Incomplete: 3}
 # TensorFlow reads these when it is imported. Each hides some of what it prints then; errors are still printed.

@@ -148,22 +148,21 @@ def numbers(results: dict[str, Any]) -> dict[str, float]:
 def other_data(stored: ConfigDict, config: ConfigDict) -> str:
     """What to call the data of `config`, as part of a file's name; '' where they are those of the stored one."""
     old, new = stored.data, config.data
-    folders = [pathlib.Path(data.dir).expanduser().resolve() for data in (old, new)]
-    if old.name == new.name and (new.name != 'folder' or folders[0] == folders[1]):
+    folder = workdir_lib.folder_of(config)
+    if old.name == new.name and (new.name != 'folder' or workdir_lib.folder_of(stored) == folder):
         return ''
-    return re.sub(r'[^\w.-]+', '_', folders[1].name if new.name == 'folder' else new.name)
+    return re.sub(r'[^\w.-]+', '_', folder.name if folder else new.name)
 
 
 def check_free(path: pathlib.Path, config: ConfigDict) -> None:
     """Raises UserError where `path` has results on another folder of the same name."""
     try:
-        dirs = [
-            pathlib.Path(name).expanduser().resolve() for name in (json.loads(path.read_text())['dir'], config.data.dir)
-        ]
+        before = json.loads(path.read_text())['dir']
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return
-    if config.data.name == 'folder' and dirs[0] != dirs[1]:
-        raise UserError(f'{path} has the results on {dirs[0]}; rename or remove it to evaluate on {dirs[1]}')
+    folder = workdir_lib.folder_of(config)
+    if folder and before != str(folder):
+        raise UserError(f'{path} has the results on {before}; rename or remove it to evaluate on {folder}')
 
 
 def evaluate(task: Task, workdir: pathlib.Path) -> dict[str, Any]:
@@ -194,7 +193,7 @@ def evaluate(task: Task, workdir: pathlib.Path) -> dict[str, Any]:
                 'step': step,
                 'num_examples': evaluation.feed('test').size,
                 'data': task.config.data.name,
-                'dir': task.config.data.dir,
+                'dir': str(workdir_lib.folder_of(task.config) or task.config.data.dir),
             }
         else:
             trained = last_step(workdir) or 0

@@ -1,6 +1,6 @@
 """A work directory: its configuration, its lock, its copies of other runs, and whether its run is finished."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import errno
@@ -160,10 +160,12 @@ def lock(workdir: pathlib.Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in CANNOT_WRITE and not isinstance(error, shutil.Error):
             raise
-        path, reason = pathlib.Path(error.filename or workdir), error.strerror or str(error)[-150:]
-        ours = workdir in path.parents or path in (workdir, *workdir.parents)
-        other = ', or choose another --workdir' if ours else ''
-        raise UserError(f'no access to {path} ({reason}); mend that and start again{other}') from error
+        path, ours = (pathlib.Path(name).absolute() for name in (str(error.filename or workdir), workdir))
+        other = ', or choose another --workdir' if path.is_relative_to(ours) or ours.is_relative_to(path) else ''
+        reason = error.strerror or str(error)[-150:]
+        raise UserError(
+            f'no access to {error.filename or workdir} ({reason}); mend that and start again{other}'
+        ) from error
 
 
 def lock_file(file, workdir: pathlib.Path) -> None:
@@ -259,14 +261,21 @@ def copy_runs(config: ConfigDict, workdir: pathlib.Path) -> None:
         source = named_run(config, key)
         if source.resolve() == copy.resolve():
             continue
-        if not is_finished(source):
-            raise UserError(f'{key}: the run in {source} is not finished; start it again to finish it')
-        check_same_split(config, key, source)
+        source = finished_run(config, key)
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(source / 'checkpoints', copy / 'checkpoints')
         if (source / BEST).exists():
             shutil.copytree(source / BEST, copy / BEST)
         shutil.copy(source / CONFIG, copy)  # Last: it marks the copy as whole.
+
+
+def finished_run(config: ConfigDict, key: str) -> pathlib.Path:
+    """The work directory that `config` names under `key`. Raises UserError unless it can be copied."""
+    source = named_run(config, key)
+    if not is_finished(source):
+        raise UserError(f'{key}: the run in {source} is not finished; start it again to finish it')
+    check_same_split(config, key, source)
+    return source
 
 
 def check_same_split(config: ConfigDict, key: str, source: pathlib.Path) -> None:
@@ -298,10 +307,12 @@ def warn_stale_copies(config: ConfigDict, workdir: pathlib.Path) -> None:
                 notice(f'{key}: the run keeps its copy in {copy}, which is of another run than {named}')
 
 
-def check_named_runs(config: ConfigDict, workdir: pathlib.Path) -> None:
-    """Raises UserError where a run that a new run in `workdir` would start from or copy is not there."""
-    for key in (*copies(config, workdir), *(['init_from'] if config.init_from else [])):
-        named_run(config, key)
+def check_named_runs(config: ConfigDict, workdir: pathlib.Path, others: Sequence[pathlib.Path]) -> None:
+    """Raises UserError where a new run in `workdir` could not start from or copy a run; `others` are trained before."""
+    for key in copies(config, workdir):
+        finished_run(config, key)
+    if config.init_from and pathlib.Path(config.init_from) not in others:
+        named_run(config, 'init_from')
 
 
 def named_run(config: ConfigDict, key: str) -> pathlib.Path:

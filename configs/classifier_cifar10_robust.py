@@ -3,7 +3,7 @@
     python main.py --config=configs/classifier_cifar10_robust.py
     python main.py --config=configs/classifier_cifar10_robust.py:demo      synthetic objects
 
-Measured at width 16 after only 5 epochs (docs/runs): 66.3 % of the first 1,000 test images, 4 minutes on two cores.
+Measured at width 16 after only 5 epochs (docs/runs): 66.3 % of the first 1,000 test images, 5 minutes on two cores.
 """
 
 from ml_collections import ConfigDict

@@ -6,19 +6,10 @@ import jax
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from common.errors import UserError
-
 Array = TypeVar('Array', np.ndarray, jax.Array)
 NEIGHBOURS = 3  # The k of Kynkäänniemi et al. 2019, section 3.
 CEILINGS = ('/reconstruction', '/real')  # What swaps are compared with.
 MOST = 1000  # Images a label whose features are compared: time grows with their square.
-
-
-def check_names(names: tuple[str, ...]) -> None:
-    """Raises UserError where a label is called as one of the sets whose measures stand beside those of labels."""
-    for name in names:
-        if f'/{name}' in CEILINGS:
-            raise UserError(f'a label is called {name!r}, as are measures of a VAE (swap/precision/{name}); rename it')
 
 
 def given_label(labels: Array, index: Array, classes: int) -> Array:
@@ -78,13 +69,18 @@ def compared(
                 kind: crossed(reference[own], features[own if kind else to_label], count)
                 for kind, features in sets.items()
             }
-    results = {f'/{name}': found.get(name, missing)[''] for name in names}
+    results = {ending(name): found.get(name, missing)[''] for name in names}
     results |= {kind: np.mean([pairs[kind] for pairs in found.values()] or [missing[kind]], axis=0) for kind in sets}
     return {
         f'{measure}{kind}': float(pair[i])
         for i, measure in enumerate(('precision', 'recall'))
         for kind, pair in results.items()
     }
+
+
+def ending(name: str) -> str:
+    """That of a label's measures; a label may be called as one of the sets whose measures stand beside them."""
+    return f'/{name} (label)' if f'/{name}' in CEILINGS else f'/{name}'
 
 
 def crossed(real: np.ndarray, generated: np.ndarray, count: int) -> np.ndarray:

@@ -22,7 +22,7 @@ from common.layers.default import Mode
 from common.parallel import AXIS, Devices
 from common.task import Picture, Variables
 from configs import vae_mnist
-from vae import data, evaluation, figures, manifold, report
+from vae import data, evaluation, figures, report
 from vae import latents as latents_lib
 from vae import swaps as swaps_lib
 from vae.adversaries import Adversaries
@@ -54,7 +54,6 @@ class VAETask(data.LabelledTask):
     def __post_init__(self):
         check_choice('model.encoder', self.config.model.encoder, DECODERS)
         data.check_images(self.config)
-        manifold.check_names(self.classes)
         augment.check_strengths('show', self.config.show)
         model = self.config.model
         if model.latent < 1 or model.decoder_width < 0 or model.decoder_width == 1:

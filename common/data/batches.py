@@ -10,7 +10,7 @@ import numpy as np
 
 from common.parallel import Devices
 
-DEVICE_SHARE = 0.3  # The share of an accelerator's memory that may be in use with a split on it.
+DEVICE_SHARE = 0.3  # The share of an accelerator's memory that a split may take.
 
 
 def total_steps(config, size: int) -> int:
@@ -82,9 +82,7 @@ def gather(arrays, rows):
 
 
 def fits(arrays: dict[str, np.ndarray], devices: Devices) -> bool:
-    """Whether at most `DEVICE_SHARE` of a device's memory is in use with the arrays on it, where it tells its size."""
+    """Whether the arrays take at most `DEVICE_SHARE` of a device's memory, where it tells its size."""
     stats = devices.devices[devices.local_rows[0]].memory_stats()
-    if not stats:
-        return True
-    needed = stats.get('bytes_in_use', 0) + sum(array.nbytes for array in arrays.values())
-    return needed < DEVICE_SHARE * stats.get('bytes_limit', float('inf'))
+    needed = sum(array.nbytes for array in arrays.values())
+    return not stats or needed < DEVICE_SHARE * stats.get('bytes_limit', float('inf'))

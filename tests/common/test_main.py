@@ -121,6 +121,8 @@ def other_run(tmp_path):
             '--mode=train has no --output, only data, report, predict, export, share; leave it out',
         ),
         (['--mode=eval', '--workdir=other', '--profile=3'], '--mode=eval has no --profile, only train'),
+        (['--mode=report', '--workdir=other'], '--mode=report has no --workdir, only train'),
+        ([CONFIG, '--mode=report'], '--mode=report has no --config, only train'),
         ([CONFIG, '--workdir=other'], 'belongs to another configuration'),
         ([CONFIG, '--config.init_from=gs://bucket/run'], "init_from is 'gs://bucket/run', where no trained run is"),
         (['--mode=report', '--runs=none/*'], 'none/*: it holds no run'),

@@ -108,6 +108,12 @@ def test_run_that_a_later_cell_starts_from_is_looked_for_first(config, tmp_path)
         sweep.run(configs, tmp_path, main.make_task, lambda *_: pytest.fail('trained'))
 
 
+def test_cell_may_start_from_an_earlier_one(config, tmp_path):
+    configs = sweep.cells(config, {'init_from': {'drawn': '', 'tuned': str(tmp_path / 'drawn')}})
+    sweep.run(configs, tmp_path, main.make_task, fake_train)
+    assert {path.parent.name for path in tmp_path.glob('*/results.json')} == {'drawn', 'tuned'}
+
+
 def test_flag_fixes_an_axis_of_tuples():
     given = flag(model__multipliers=(1, 2))
     axes = {'model.multipliers': {'small': (1, 2), 'deep': (1, 2, 4)}}

@@ -1,6 +1,7 @@
 """Work directories: the stored configuration, and refusal of other runs."""
 
 import errno
+import pathlib
 
 import pytest
 
@@ -95,6 +96,14 @@ def test_what_is_not_in_the_work_directory_is_no_reason_for_another(tmp_path):
     with pytest.raises(UserError, match=r'no access to .*photo.jpg \(denied\); mend that and start again$'):
         with workdir_lib.locked(tmp_path / 'run'):
             raise PermissionError(errno.EACCES, 'denied', str(tmp_path / 'photo.jpg'))
+
+
+def test_other_work_directory_is_advised_where_that_helps(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in ('run/metrics.jsonl', tmp_path / 'run' / 'checkpoints', '.'):
+        with pytest.raises(UserError, match='no access to .*, or choose another --workdir$'):
+            with workdir_lib.locked(pathlib.Path('run')):
+                raise PermissionError(errno.EACCES, 'denied', str(path))
 
 
 def test_file_system_without_locks_is_used_with_a_notice(tmp_path, monkeypatch, capsys):

@@ -7,7 +7,7 @@ import pytest
 from common.config import filled
 from common.data.source import DataSet
 from common.errors import UserError
-from configs import classifier_folder, vae_mnist
+from configs import classifier_folder
 from main import make_task
 from vae import data, folders
 
@@ -85,7 +85,8 @@ def test_numbered_labels_are_in_the_order_of_their_numbers(config, own, labels):
 
 
 def test_equal_numbers_have_one_order():
-    assert folders.in_order({'1', '01', '2', '001'}) == ('001', '01', '1', '2')
+    labels = {f'{"0" * zeros}7' for zeros in range(20)}  # A set of so many has the right order by chance never.
+    assert folders.in_order({'8', *labels}) == (*sorted(labels), '8')
 
 
 def test_parts_are_folders_or_held_out(config, own):
@@ -103,14 +104,6 @@ def test_parts_are_folders_or_held_out(config, own):
 def test_images_have_one_channel_or_three(config, own, key):
     config.data[key] = (0.5,) * 4
     with pytest.raises(UserError, match=f'data.{key} has 4 values; give one for grey images, three for colour'):
-        make_task(config)
-
-
-@pytest.mark.parametrize('name', ['real', 'reconstruction'])
-def test_label_with_the_name_of_a_measure_is_refused(name):
-    config = vae_mnist.get_config()
-    config.data.classes = (name, *'123456789')
-    with pytest.raises(UserError, match=f"a label is called '{name}', as are measures of a VAE"):
         make_task(config)
 
 

@@ -61,9 +61,9 @@ def features(count=180, classes=3):
     return centres[labels] + normal(0, count, 6), centres[given] + normal(1, count, 6), labels, given
 
 
-def metrics(real, reconstructed, swapped, labels, given):
+def metrics(real, reconstructed, swapped, labels, given, names=('a', 'b', 'c')):
     return manifold.metrics(
-        real=real, reconstructed=reconstructed, swapped=swapped, labels=labels, given=given, names=('a', 'b', 'c')
+        real=real, reconstructed=reconstructed, swapped=swapped, labels=labels, given=given, names=names
     )
 
 
@@ -108,6 +108,14 @@ def test_soft_measures_compare_with_reconstructions():
         for kind in ('', '/reconstruction', '/b'):
             assert found[f'soft_{measure}{kind}'] == pytest.approx(expected[f'{measure}{kind}'])
     assert 'soft_precision/real' not in found
+
+
+def test_label_may_be_called_as_a_set():
+    arrays = features()
+    found, expected = metrics(arrays[0], *arrays, ('real', 'b', 'reconstruction')), metrics(arrays[0], *arrays)
+    for name, renamed in (('a', 'real'), ('c', 'reconstruction')):
+        assert found[f'recall/{renamed} (label)'] == expected[f'recall/{name}'] != found[f'recall/{renamed}']
+        assert found[f'recall/{renamed}'] == expected[f'recall/{renamed}']
 
 
 def test_label_without_images_is_left_out_of_the_mean():

@@ -1,6 +1,6 @@
 """Several runs side by side: one page of tables, curves and pictures, as HTML and as Markdown."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import contextlib
 import itertools
 import pathlib
@@ -31,7 +31,7 @@ def write(workdirs: list[str], output: pathlib.Path, make_task: Callable) -> pat
         (output / 'figures').mkdir(parents=True, exist_ok=True)
     lines, images = ['# Runs side by side'], dict[str, np.ndarray]()
     for _, group in itertools.groupby(runs, key=comparable):
-        more_lines, more_images = section(list(group))
+        more_lines, more_images = section(list(group), images)
         lines, images = lines + more_lines, images | more_images
     with writable(output):
         return page.write(output, 'report', lines, images)
@@ -46,8 +46,8 @@ def writable(output: pathlib.Path):
         raise UserError(f'cannot write to {output} ({error.strerror}); choose another --output') from error
 
 
-def section(runs: list[FinishedRun]) -> tuple[list[str], dict[str, np.ndarray]]:
-    """All that is said of comparable runs: Markdown lines, and the pictures that they show, by name."""
+def section(runs: list[FinishedRun], taken: Mapping[str, Any]) -> tuple[list[str], dict[str, np.ndarray]]:
+    """All that is said of comparable runs: Markdown lines, and their pictures, by names that are not `taken`."""
     rows, task = entries(runs), runs[0].task
     kind, data, size, split, examples, checksum, _ = comparable(runs[0])
     data_name = pathlib.Path(data).name if runs[0].config.data.name == 'folder' else data
@@ -68,7 +68,7 @@ def section(runs: list[FinishedRun]) -> tuple[list[str], dict[str, np.ndarray]]:
     lines, images = list[str](), dict[str, np.ndarray]()
     for part in parts:
         if isinstance(part, Picture):
-            shown, image = page.show(part, f'{kind} {data_name} {size} {examples}', images)
+            shown, image = page.show(part, f'{kind} {data_name} {size} {examples}', {*taken, *images})
             lines, images = lines + shown, images | image
         else:
             lines.append(part)

@@ -161,7 +161,12 @@ def test_runs_on_mended_data_are_kept_apart(tmp_path):
     assert len({runs.comparable(run) for run in found}) == 2
     assert sorted(len(entry.runs) for entry in runs.entries(found[:3])) == [1, 2]
     report.write([*map(str, folders)], tmp_path / 'out', main.make_task)
-    assert '(checksum bb). 1 run of' in (tmp_path / 'out' / 'report.md').read_text()
+    text = (tmp_path / 'out' / 'report.md').read_text()
+    assert '(checksum bb). 1 run of' in text
+    shown = re.findall(r'\(figures/(\w*curves\w*)\.png\)', text)
+    assert len(shown) == len(set(shown)) > 1 and all(
+        (tmp_path / 'out' / 'figures' / f'{x}.png').exists() for x in shown
+    )
 
 
 def test_same_names_in_two_folders_stay_apart(tmp_path):

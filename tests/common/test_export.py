@@ -28,21 +28,20 @@ def run_alone(code, folder):
 
 
 def test_documented_lines_compute_the_same(config, tmp_path):
-    workdir = save_run(make_task(config), tmp_path / 'runs' / 'unet_mp_tr_ce')
-    predictor = predict.load(workdir, make_task)
-    export.export(predictor, workdir / 'export')
+    predictor = predict.load(save_run(make_task(config), tmp_path / 'run'), make_task)
+    export.export(predictor, tmp_path / 'pets')
     picture = np.random.default_rng(0).integers(0, 256, (48, 32, 3), np.uint8)
     Image.fromarray(picture).save(tmp_path / 'photo.jpg', quality=95)
     run_alone(usage_code('export.deserialize') + 'np.save("probabilities.npy", probabilities)\n', tmp_path)
     with Image.open(tmp_path / 'photo.jpg') as photo:
         np.testing.assert_allclose(np.load(tmp_path / 'probabilities.npy'), predictor([photo]), atol=1e-6)
 
-    description = json.loads((workdir / 'export' / 'model.json').read_text())
+    description = json.loads((tmp_path / 'pets' / 'model.json').read_text())
     assert description['inputs'] == ['uint8[batch,16,16,3]']
     assert description['outputs'] == ['float32[batch,16,16,3]']
     assert description['classes'] == ['pet', 'background', 'border'] and description['image_size'] == 16
     assert description['platforms'] == ['cpu', 'cuda', 'tpu'] and description['step'] == 7
-    with np.load(workdir / 'export' / 'parameters.npz', allow_pickle=False) as parameters:
+    with np.load(tmp_path / 'pets' / 'parameters.npz', allow_pickle=False) as parameters:
         assert parameters['params/Dense_0/kernel'].shape == (4, 3)
         assert len(parameters.files) == len(jax.tree.leaves(predictor.variables))
 

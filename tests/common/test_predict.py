@@ -243,7 +243,7 @@ def test_run_without_a_checkpoint_is_refused(config, tmp_path):
 
 
 def test_python_lines_of_the_guide_work_without_a_warning(config, tmp_path, monkeypatch, caplog):
-    save_run(make_task(config), tmp_path / 'runs' / 'unet_mp_tr_ce')
+    save_run(make_task(config), tmp_path / 'models' / 'pets')
     flag().save(tmp_path / 'photo.jpg')
     monkeypatch.chdir(tmp_path)
     names = {}

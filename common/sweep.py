@@ -100,10 +100,12 @@ def run(
         Diverged: some runs diverged; the others are finished.
     """
     tasks = {name: make_task(config) for name, config in configs.items()}
+    earlier: list[pathlib.Path] = []
     for name, task in tasks.items():  # Find a mistake in the last one before training the first.
         check(task)
         if last_step(folder / name) is None and not workdir_lib.is_finished(folder / name):
-            workdir_lib.check_named_runs(task.config, folder / name, others=[folder / other for other in tasks])
+            workdir_lib.check_named_runs(task.config, folder / name, earlier)
+        earlier.append(folder / name)
     diverged = []
     for number, (name, task) in enumerate(tasks.items(), 1):
         workdir = folder / name

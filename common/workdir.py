@@ -307,11 +307,11 @@ def warn_stale_copies(config: ConfigDict, workdir: pathlib.Path) -> None:
                 notice(f'{key}: the run keeps its copy in {copy}, which is of another run than {named}')
 
 
-def check_named_runs(config: ConfigDict, workdir: pathlib.Path, others: Sequence[pathlib.Path]) -> None:
-    """Raises UserError where a new run in `workdir` could not start from or copy a run; `others` are trained before."""
+def check_named_runs(config: ConfigDict, workdir: pathlib.Path, earlier: Sequence[pathlib.Path]) -> None:
+    """Raises UserError where a new run in `workdir`, after those in `earlier`, could not start from or copy a run."""
     for key in copies(config, workdir):
         finished_run(config, key)
-    if config.init_from and pathlib.Path(config.init_from) not in others:
+    if config.init_from and pathlib.Path(config.init_from) not in earlier:
         named_run(config, 'init_from')
 
 

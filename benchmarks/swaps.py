@@ -3,7 +3,7 @@
     nohup python -m benchmarks.swaps > runs/swaps.log 2>&1 &
 
 One run after the other, in runs/swaps/; called again, it leaves out finished runs and resumes a stopped one. On two
-cores (AMD EPYC, AVX-512) 2 to 5 minutes for each classifier, 14 to 16 for a VAE, and an hour for the longer run.
+cores (AMD EPYC, AVX-512) 2 to 5 minutes for each classifier, 14 to 17 for a VAE, and an hour for the longer run.
 """
 
 import pathlib

@@ -178,7 +178,8 @@ def evaluate(task: Task, workdir: pathlib.Path) -> dict[str, Any]:
     with workdir_lib.locked(workdir):
         other = other_data(workdir_lib.load_config(workdir), task.config)
         ending = f'_{other}' if other else ''
-        path = workdir / f'{workdir_lib.RESULTS.removesuffix(".json")}{ending}.json'
+        path = workdir / workdir_lib.RESULTS
+        path = path.with_stem(f'{path.stem}{ending}')
         if other:
             check_free(path, task.config)
         devices = Devices()

@@ -258,8 +258,7 @@ def copy_runs(config: ConfigDict, workdir: pathlib.Path) -> None:
                 )
         return
     for key, copy in targets.items():
-        source = named_run(config, key)
-        if source.resolve() == copy.resolve():
+        if named_run(config, key).resolve() == copy.resolve():
             continue
         source = finished_run(config, key)
         shutil.rmtree(copy, ignore_errors=True)

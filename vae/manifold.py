@@ -8,7 +8,6 @@ from scipy.spatial.distance import cdist
 
 Array = TypeVar('Array', np.ndarray, jax.Array)
 NEIGHBOURS = 3  # The k of Kynkäänniemi et al. 2019, section 3.
-CEILINGS = ('/reconstruction', '/real')  # What swaps are compared with.
 MOST = 1000  # Images a label whose features are compared: time grows with their square.
 
 
@@ -40,10 +39,9 @@ def metrics(
         /real; against reconstructions `soft_precision` and `soft_recall`, with /NAME and /reconstruction; see
         `compared`.
     """
-    sets = dict(zip(('', *CEILINGS), (swapped, reconstructed, real), strict=True))
-    against_real = compared(real, sets, labels, given, names)
-    sets.pop('/real')
-    against_reconstructions = compared(reconstructed, sets, labels, given, names)
+    soft_sets = {'': swapped, '/reconstruction': reconstructed}
+    against_real = compared(real, soft_sets | {'/real': real}, labels, given, names)
+    against_reconstructions = compared(reconstructed, soft_sets, labels, given, names)
     return against_real | {f'soft_{name}': value for name, value in against_reconstructions.items()}
 
 
@@ -80,7 +78,7 @@ def compared(
 
 def ending(name: str) -> str:
     """That of a label's measures; a label may be called as one of the sets whose measures stand beside them."""
-    return f'/{name} (label)' if f'/{name}' in CEILINGS else f'/{name}'
+    return f'/{name} (label)' if name in ('reconstruction', 'real') else f'/{name}'
 
 
 def crossed(real: np.ndarray, generated: np.ndarray, count: int) -> np.ndarray:

@@ -85,7 +85,7 @@ def test_numbered_labels_are_in_the_order_of_their_numbers(config, own, labels):
 
 
 def test_equal_numbers_have_one_order():
-    labels = {f'{"0" * zeros}7' for zeros in range(20)}  # A set of so many has the right order by chance never.
+    labels = {f'{"0" * zeros}7' for zeros in range(20)}  # So many are hardly in this order by chance.
     assert folders.in_order({'8', *labels}) == (*sorted(labels), '8')
 
 
